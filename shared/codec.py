@@ -1,0 +1,87 @@
+"""Canonical bytes and hashes.
+
+Canonical JSON here is: UTF-8, keys sorted, no white space, integers only. Money is integer cents, time is integer
+microseconds since 1970 UTC, ratios are integer permille. A float in signed bytes is an error, because two platforms
+may print it differently. Stored bytes are hashed as they are and never written again to be verified.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any, TypeVar
+
+import msgspec
+
+from shared.errors import BadInput
+
+T = TypeVar("T")
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical(value: Any) -> bytes:
+    """Deterministic JSON of dicts, lists, strings, ints, bools, None and msgspec structs. Raises ``BadInput`` on a float.
+
+    Struct fields are written in sorted order too, so a struct and the dict it came from have the same bytes.
+    """
+    plain = msgspec.to_builtins(value)
+    _no_floats(plain)
+    return _ENCODER.encode(plain)
+
+
+def _no_floats(value: Any) -> None:
+    if isinstance(value, float):
+        raise BadInput(
+            "codec.float", "a float stands in canonical data", advice="use integer cents, microseconds or permille"
+        )
+    if isinstance(value, dict):
+        for item in value.values():
+            _no_floats(item)
+    elif isinstance(value, list):
+        for item in value:
+            _no_floats(item)
+
+
+def parse(data: bytes | str, kind: type[T], *, code: str, what: str) -> T:
+    """Read JSON strictly into ``kind``. Unknown fields are refused where the struct forbids them; never ``ValueError``."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(code, f"{what} does not parse: {error}", advice="check its version and sender") from error
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def hex_sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of the canonical bytes: the identity of an action, a context or a playbook."""
+    return hex_sha256(canonical(value))
+
+
+def salted(salt: bytes, body: bytes) -> str:
+    """Hex hash that commits to a body without giving it away: SHA-256(0x02 || salt || body), salt of 32 bytes.
+
+    The prefix keeps it apart from leaf (0x00) and node (0x01) hashes; the salt stops guessing of short bodies, and
+    deleting body and salt together leaves nothing to test a guess against.
+    """
+    if len(salt) != 32:
+        raise BadInput("codec.salt", "a body salt has 32 bytes", advice="use secrets.token_bytes(32)")
+    return hashlib.sha256(b"\x02" + salt + body).hexdigest()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def unb64(text: str, *, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadInput("codec.base64", f"{what} is not base64", advice="copy it again, whole") from error

@@ -1,0 +1,276 @@
+"""Playbooks: YAML to a checked structure. Errors name file, line and field. Reference: ``docs/reference/playbook.md``.
+
+A playbook says what starts a run, what it is given, how it is planned, which tools it may use, and who answers for it.
+Unknown fields are refused: a misspelt ``extra_colums`` must not silently mean the default.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from shared import limits
+from shared.codec import digest
+from shared.errors import BadInput
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+PromptRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5}$")]
+ToolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*\.[a-z][a-z0-9-]*$")]
+Duration = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}[smhd]$")]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every part: unknown fields are errors."""
+
+
+class Trigger(_Part, frozen=True):
+    """A watched folder below the agent's home, and what files in it are."""
+
+    folder: Name
+    format: Literal["csv"] = "csv"
+
+
+class Input(_Part, frozen=True):
+    """One named input. ``columns`` are the headings it is known by; ``private`` keeps it on the device."""
+
+    columns: list[str] = msgspec.field(default_factory=list)
+    type: Literal["text", "cents", "date"] = "text"
+    required: bool = False
+    private: bool = False
+    about: str = ""
+
+
+class MemoryContext(_Part, frozen=True):
+    """Which memory is put before the planner."""
+
+    kinds: list[Name]
+    scope: str = "person"
+    nearest: Annotated[int, msgspec.Meta(ge=1, le=50)] = 12
+
+
+class Context(_Part, frozen=True):
+    memory: MemoryContext
+
+
+class Lane(_Part, frozen=True):
+    """One outcome the planner may recommend."""
+
+    id: Name
+    label: str
+    about: str = ""
+
+
+class Confidence(_Part, frozen=True):
+    """Permille. At or above ``alone`` a recommendation counts as sure; below ``floor`` the planner abstains."""
+
+    alone: Permille = 900
+    floor: Permille = 300
+
+
+class PlaybookStep(_Part, frozen=True):
+    """A step: which planner proposes an action, with which prompt, and the tools it may choose from."""
+
+    id: Name
+    planner: Literal["triage"]
+    tools: Annotated[list[ToolName], msgspec.Meta(min_length=1)]
+    prompt: PromptRef | None = None
+    confidence: Confidence = Confidence()
+
+
+class Escalation(_Part, frozen=True):
+    after: Duration
+    to: list[Name]
+
+
+class Approvals(_Part, frozen=True):
+    """Who may answer, how long an unanswered question lives, and who is told when nobody answers."""
+
+    roles: Annotated[list[Name], msgspec.Meta(min_length=1)]
+    expires: Duration = "14d"
+    escalate: list[Escalation] = msgspec.field(default_factory=list)
+
+
+class Slo(_Part, frozen=True):
+    """Promises the console measures against."""
+
+    decided_within: Duration | None = None
+    success_permille: Permille | None = None
+
+
+class Rule(_Part, frozen=True):
+    """A triage rule: ``when`` over the inputs, ``then`` a lane or a person. Its grammar belongs to the planner."""
+
+    id: Name
+    when: dict[str, Any]
+    then: dict[str, Any]
+
+
+class Playbook(_Part, frozen=True):
+    """A validated playbook. ``digest`` identifies exactly what it says, whatever its YAML looked like."""
+
+    playbook: Name
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    owner: str
+    trigger: Trigger
+    inputs: dict[str, Input]
+    business_key: Annotated[list[str], msgspec.Meta(min_length=1)]
+    steps: Annotated[list[PlaybookStep], msgspec.Meta(min_length=1, max_length=limits.PLAYBOOK_STEPS)]
+    approvals: Approvals
+    about: str = ""
+    urgency: Literal["interactive", "background", "batch"] = "background"
+    extra_columns: Literal["refuse", "drop"] = "refuse"
+    context: Context | None = None
+    lanes: list[Lane] = msgspec.field(default_factory=list)
+    fallback: Name | None = None
+    rules: list[Rule] = msgspec.field(default_factory=list)
+    value: str | None = None
+    slo: Slo = Slo()
+
+    @property
+    def digest(self) -> str:
+        return digest(self)
+
+    @property
+    def step_ids(self) -> list[str]:
+        return [step.id for step in self.steps]
+
+    @property
+    def private(self) -> frozenset[str]:
+        return frozenset(name for name, entry in self.inputs.items() if entry.private)
+
+    def step(self, step_id: str) -> PlaybookStep:
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        raise BadInput("playbook.step", f"no step {step_id!r}", advice="the run was opened under another version")
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(duration: str) -> int:
+    """``14d`` and the like, in seconds."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]
+
+
+def load(text: str, where: str) -> Playbook:
+    """Parse and check a playbook. Raises ``BadInput('playbook.yaml' | 'playbook.field')`` with file, line and field."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        plain = yaml.load(text, Loader=_Strict)  # noqa: S506 - _Strict derives from SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        said = getattr(error, "problem", None) or str(error)
+        raise BadInput("playbook.yaml", said, advice="correct the YAML", where=f"{where}{line}") from error
+    except RecursionError as error:
+        raise BadInput("playbook.yaml", "nested too deeply", advice="flatten it", where=where) from error
+    try:
+        playbook = msgspec.convert(plain, Playbook)
+    except msgspec.ValidationError as error:
+        said, path = _split_path(str(error))
+        raise _bad(tree, where, path, said) from error
+    _check(playbook, tree, where)
+    return playbook
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses duplicate keys, which YAML readers otherwise resolve in silence, and aliases, which can explode."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it bare
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, str):
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is not text", key.start_mark)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _split_path(message: str) -> tuple[str, list[str]]:
+    """msgspec ends its message in `` - at `$.steps[0].tools` ``; take the path out of it."""
+    said, _, place = message.partition(" - at `")
+    path = re.findall(r"[^.\[\]`$]+|\[\d+\]|\[\.\.\.\]", place)
+    unknown = re.search(r"unknown field `([^`]+)`", said)
+    missing = re.search(r"missing required field `([^`]+)`", said)
+    parts = [part.strip("[]") for part in path]
+    if unknown:
+        parts.append(unknown.group(1))
+    elif missing:
+        parts.append(missing.group(1))
+    return said, parts
+
+
+def _line(node: Any, path: list[str]) -> int:
+    """The line of the deepest part of ``path`` that stands in the file, from 1."""
+    line = 1 if node is None else int(node.start_mark.line) + 1
+    for part in path:
+        if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = int(node.start_mark.line) + 1
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    line, node = int(key.start_mark.line) + 1, value
+                    break
+            else:
+                break
+        else:
+            break
+    return line
+
+
+def _bad(tree: Any, where: str, path: list[str], said: str) -> BadInput:
+    field = ".".join(path) or "the file"
+    return BadInput(
+        "playbook.field", f"{field}: {said}", advice="see the playbook reference", where=f"{where}:{_line(tree, path)}"
+    )
+
+
+def _check(playbook: Playbook, tree: Any, where: str) -> None:
+    """What types alone cannot say: names that must exist, and ids that must be single."""
+
+    def need(holds: bool, path: list[str], said: str) -> None:
+        if not holds:
+            raise _bad(tree, where, path, said)
+
+    lanes = [lane.id for lane in playbook.lanes]
+    for ids, at in (
+        (lanes, "lanes"),
+        ([rule.id for rule in playbook.rules], "rules"),
+        (playbook.step_ids, "steps"),
+    ):
+        for number, name in enumerate(ids):
+            need(name not in ids[:number], [at, str(number), "id"], f"{name!r} stands twice")
+    for number, key in enumerate(playbook.business_key):
+        need(key in playbook.inputs, ["business_key", str(number)], f"there is no input {key!r}")
+        need(playbook.inputs[key].required, ["inputs", key], "a business key must be required")
+        need(not playbook.inputs[key].private, ["inputs", key], "a business key cannot be private: tools are given it")
+    if playbook.value is not None:
+        known = playbook.inputs.get(playbook.value)
+        need(known is not None and known.type == "cents", ["value"], "it must name an input of type cents")
+    if playbook.fallback is not None:
+        need(playbook.fallback in lanes, ["fallback"], f"there is no lane {playbook.fallback!r}")
+    for number, rule in enumerate(playbook.rules):
+        lane = rule.then.get("lane")
+        need(lane is None or lane in lanes, ["rules", str(number), "then", "lane"], f"there is no lane {lane!r}")
+    taken: dict[str, str] = {}
+    for name, entry in playbook.inputs.items():
+        for column in [name, *entry.columns]:
+            other = taken.setdefault(column.casefold(), name)
+            need(other == name, ["inputs", name, "columns"], f"column {column!r} already feeds {other!r}")
+    if any(step.planner == "triage" for step in playbook.steps):
+        need(bool(lanes), ["lanes"], "a triage step needs lanes")
+        need(playbook.fallback is not None, ["fallback"], "a triage step needs a fallback lane")

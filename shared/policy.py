@@ -1,0 +1,205 @@
+"""The verdict: allow, ask or deny, under a Cedar policy. Denies on any error.
+
+Cedar answers two questions about an action: may it be *executed* at all, and may it be executed *unattended*. The
+first denied is ``deny``; both allowed is ``allow``; otherwise a person is asked.
+
+Cedar skips a policy whose evaluation errs, a ``forbid`` as well, and then answers Allow. So any error in the
+diagnostics of either question, or no decision, is ``deny`` here with the rule id ``cedar:error``. Requests are always
+checked against the schema, so a missing, extra or mistyped context field is an error, hence ``deny``.
+
+``Allowed`` is the only thing that the acting room accepts. It can be made in this module alone, from a verdict, and
+where the verdict is ``ask`` from a person's answer to exactly that action.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import cedarpy
+import msgspec
+
+from shared.actions import Action
+from shared.errors import BadInput, Refused
+
+ALLOW, ASK, DENY = "allow", "ask", "deny"
+
+# Rules the host enforces before Cedar is asked; policy cannot switch them off.
+HOST_RULES = {
+    "host:no-lease": "The hub has lent this device no authority to act.",
+    "host:lease-expired": "The lease ended. The run goes on when the hub renews it.",
+    "host:lease-spent": "The lease's actions or value are used up since the last sync.",
+    "host:clock": "The clock stands before the lease was issued.",
+    "host:no-policy": "No verified release is installed.",
+    "cedar:error": "The policy could not be evaluated, so nothing is allowed.",
+    "cedar:no-permit": "No rule permits this action.",
+    "cedar:not-unattended": "No rule lets this be done without a person.",
+}
+
+_ENTITIES = cedarpy.Entities.from_json_str("[]")
+_ID = re.compile(r"^[a-z0-9][a-z0-9.-]{0,63}$")
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One action before the guard. ``context`` holds what ``schema.cedarschema`` declares: integers, booleans, strings."""
+
+    device: str
+    tool: str
+    context: dict[str, int | bool | str]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """``rules`` are the ids of the rules that decided; ``errors`` are Cedar's words where it erred. ``held`` says that
+    the denial is the host's own and passes (a lease can be renewed), so the run waits and does not end."""
+
+    kind: str
+    rules: list[str]
+    errors: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def held(self) -> bool:
+        return self.kind == DENY and any(rule.startswith("host:") for rule in self.rules)
+
+
+def deny(rule: str, *errors: str) -> Verdict:
+    return Verdict(DENY, [rule], list(errors))
+
+
+class Policy:
+    """A parsed and validated policy. Parsing costs many times a verdict, so keep it."""
+
+    def __init__(self, text: str, schema: str, *, where: str = "policy.cedar") -> None:
+        self._schema = _parse_schema(schema)
+        self._policies = _parse_policies(text, where)
+        self.about = _rule_ids(text, where)
+        _validate(text, schema, where)
+
+    def judge(self, request: Request) -> Verdict:
+        """Never raises: what cannot be judged is denied."""
+        query = {
+            "principal": f'Device::"{_quoted(request.device)}"',
+            "resource": f'Tool::"{_quoted(request.tool)}"',
+            "context": request.context,
+        }
+        try:
+            attended, alone = cedarpy.is_authorized_batch(
+                [query | {"action": 'Action::"execute"'}, query | {"action": 'Action::"execute_unattended"'}],
+                self._policies,
+                _ENTITIES,
+                schema=self._schema,
+            )
+        # BaseException: cedarpy is native code, and a panic in it does not derive from Exception.
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            return deny("cedar:error", type(error).__name__)
+        errors = [*attended.diagnostics.errors, *alone.diagnostics.errors]
+        decided = {cedarpy.Decision.Allow, cedarpy.Decision.Deny}
+        if errors or attended.decision not in decided or alone.decision not in decided:
+            return Verdict(DENY, ["cedar:error"], sorted(set(errors)) or ["no decision"])
+        if not attended.allowed:
+            return Verdict(DENY, _reasons(attended) or ["cedar:no-permit"])
+        if not alone.allowed:
+            return Verdict(ASK, _reasons(attended) + (_reasons(alone) or ["cedar:not-unattended"]))
+        return Verdict(ALLOW, _reasons(alone))
+
+    def explain(self, rule: str) -> str:
+        """What a rule id means, in the words its author gave it."""
+        return HOST_RULES.get(rule) or self.about.get(rule) or rule
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _reasons(result: Any) -> list[str]:
+    names = result.diagnostics.id_annotations_by_reason
+    return sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
+
+
+def _parse_schema(schema: str) -> Any:
+    try:
+        return cedarpy.Schema.from_str(schema)
+    except ValueError as error:
+        raise BadInput(
+            "policy.schema", str(error), advice="correct the schema and validate again", where="schema.cedarschema"
+        ) from error
+
+
+def _parse_policies(text: str, where: str) -> Any:
+    try:
+        return cedarpy.PolicySet.from_str(text)
+    except ValueError as error:
+        raise BadInput(
+            "policy.parse", str(error), advice="correct the policy and validate again", where=where
+        ) from error
+
+
+def _rule_ids(text: str, where: str) -> dict[str, str]:
+    """Each rule's ``@id`` and ``@about``. Cedar takes duplicate and missing ids silently; a verdict must name one rule."""
+    about: dict[str, str] = {}
+    rules: dict[str, dict[str, Any]] = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    if not rules:
+        raise BadInput(
+            "policy.empty", "the policy has no rules", advice="permit something, or nothing can run", where=where
+        )
+    for number, rule in enumerate(rules.values(), 1):
+        annotations = rule.get("annotations") or {}
+        name = annotations.get("id") or ""
+        if not _ID.match(name):
+            raise BadInput(
+                "policy.rule-id",
+                f"rule {number} has the id {name!r}",
+                advice='give each rule an @id("lower-case-name") of its own',
+                where=where,
+            )
+        if name in about:
+            raise BadInput("policy.rule-twice", f"two rules have the id {name!r}", advice="rename one", where=where)
+        about[name] = annotations.get("about") or ""
+    return about
+
+
+def _validate(text: str, schema: str, where: str) -> None:
+    result = cedarpy.validate_policies(text, schema)
+    if not result.validation_passed:
+        said = "; ".join(error.error for error in result.errors) or "the policy does not fit its schema"
+        raise BadInput("policy.invalid", said, advice="correct the rule or extend the schema", where=where)
+
+
+# --- the right to act ---------------------------------------------------------------------------------------------
+
+_MINT = object()
+
+
+class Allowed:
+    """Proof that one exact action may be done now. Made by ``permit`` only; ``act`` takes nothing else."""
+
+    __slots__ = ("action", "approval", "step", "verdict")
+
+    def __init__(self, mint: object, action: Action, verdict: Verdict, step: str, approval: str) -> None:
+        if mint is not _MINT:
+            raise Refused("guard.forged", "an Allowed was made outside the guard", advice="this is a bug; report it")
+        self.action = action
+        self.verdict = verdict
+        self.step = step
+        self.approval = approval
+
+
+def permit(
+    action: Action, verdict: Verdict, *, judged: str, step: str, approval: str = "", approved: str = ""
+) -> Allowed:
+    """Turn a verdict into the right to act.
+
+    ``judged`` is the digest the verdict was given on; ``approved`` the digest a person approved, ``approval`` its id.
+    Raises ``Refused('guard.denied' | 'guard.unapproved' | 'guard.mismatch')``.
+    """
+    if judged != action.digest:
+        raise Refused("guard.mismatch", "the verdict is about another action", advice="judge this action first")
+    if verdict.kind == ALLOW:
+        return Allowed(_MINT, action, verdict, step, approval)
+    if verdict.kind == ASK and approval and approved == action.digest:
+        return Allowed(_MINT, action, verdict, step, approval)
+    if verdict.kind == ASK:
+        raise Refused("guard.unapproved", "a person has not approved this action", advice="answer it in the console")
+    raise Refused("guard.denied", f"denied by {', '.join(verdict.rules)}", advice="see the rule in the policy")

@@ -1,0 +1,169 @@
+"""What a release contains, and the authority lent with it. Spec page: ``shared/spec/release.md``.
+
+TUF says which files are authentic and who may publish them. Above it stand three small messages that the hub signs:
+the *assignment* (which release this device should run now), the *lease* (what it may do, how much and for how long) and
+the *answer* to an approval. Each is a signed envelope with a purpose of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from shared import playbook as playbooks
+from shared.actions import Arguments
+from shared.codec import canonical, parse
+from shared.errors import BadInput, Refused
+from shared.keys import Envelope, PublicKey, SigningKey, seal, unseal
+from shared.policy import Policy
+
+
+class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the messages the hub signs."""
+
+
+S = TypeVar("S", bound=_Signed)
+
+
+class Assignment(_Signed, frozen=True):
+    """Which release a device should run. Times are microseconds since 1970 UTC."""
+
+    device: str
+    release: int
+    issued_at: int
+    expires_at: int
+
+
+class Lease(_Signed, frozen=True):
+    """Authority lent to one device: until ``expires_at``, for ``actions`` and ``value_cents`` between two syncs."""
+
+    lease: str
+    device: str
+    issued_at: int
+    expires_at: int
+    actions: int
+    value_cents: int
+
+
+class Answer(_Signed, frozen=True):
+    """A person's answer to an approval. ``action`` is the digest that was asked about; a correction names the digest
+    and the arguments of the action that is to be done in its place."""
+
+    approval: str
+    device: str
+    run: str
+    action: str
+    answer: str
+    by: str
+    role: str
+    at: int
+    reason: str
+    corrected: str
+    arguments: Arguments | None
+
+
+class Revocation(_Signed, frozen=True):
+    """The device is no longer one of the hub's: it must stop acting."""
+
+    device: str
+    at: int
+    code: str
+
+
+PURPOSES: dict[type[_Signed], str] = {
+    Assignment: "assignment",
+    Lease: "lease",
+    Answer: "answer",
+    Revocation: "revocation",
+}
+
+
+def sign(message: _Signed, key: SigningKey) -> Envelope:
+    return seal(PURPOSES[type(message)], canonical(message), key)
+
+
+def open_signed(envelope: Envelope, kind: type[S], key: PublicKey, device: str) -> S:
+    """The message in an envelope, if the hub signed it for this purpose and this device."""
+    purpose = PURPOSES[kind]
+    message = parse(unseal(envelope, purpose, key), kind, code=f"{purpose}.form", what=f"the {purpose}")
+    if getattr(message, "device", None) != device:
+        raise Refused(
+            f"{purpose}.device",
+            f"this {purpose} is for another device",
+            advice="the hub must issue one for this device",
+        )
+    return message
+
+
+# --- the contents of a release -----------------------------------------------------------------------------------
+
+
+class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model a release permits: a device runs no other bytes. ``source`` is how a device may obtain it."""
+
+    name: str
+    kind: str
+    sha256: str
+    size: int
+    source: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``release.json``: the list of everything a release is. Paths are TUF target paths below the release's folder."""
+
+    release: int
+    made_at: int
+    policy: str
+    schema: str
+    playbooks: dict[str, str]
+    prompts: dict[str, str]
+    models: list[ModelRef]
+    files: dict[str, str]
+
+
+class Release:
+    """A release opened and checked as a whole: it is used entirely, or not at all."""
+
+    def __init__(self, manifest: Manifest, files: dict[str, bytes]) -> None:
+        self.manifest = manifest
+        self.number = manifest.release
+        self.policy = Policy(_text(files, manifest.policy), _text(files, manifest.schema), where=manifest.policy)
+        self.playbooks = {
+            name: playbooks.load(_text(files, path), path) for name, path in sorted(manifest.playbooks.items())
+        }
+        self.prompts = {name: _text(files, path) for name, path in sorted(manifest.prompts.items())}
+        self._check()
+
+    def _check(self) -> None:
+        for name, book in self.playbooks.items():
+            path = self.manifest.playbooks[name]
+            if book.playbook != name:
+                raise BadInput(
+                    "release.playbook-name", f"{path} calls itself {book.playbook!r}", advice="rename one", where=path
+                )
+            for step in book.steps:
+                if step.prompt is not None and step.prompt not in self.prompts:
+                    raise BadInput(
+                        "release.prompt", f"step {step.id} needs the prompt {step.prompt}", advice="add it", where=path
+                    )
+
+    def model(self, kind: str) -> ModelRef | None:
+        """The model this release assigns for ``language`` or ``embedder``."""
+        return next((model for model in self.manifest.models if model.kind == kind), None)
+
+
+def _text(files: dict[str, bytes], path: str) -> str:
+    data = files.get(path)
+    if data is None:
+        raise BadInput("release.file", f"the release lacks {path}", advice="publish it again, whole", where=path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput("release.encoding", f"{path} is not UTF-8", advice="save it as UTF-8", where=path) from error
+
+
+def open_release(manifest: bytes, files: dict[str, bytes]) -> Release:
+    """Parse ``release.json`` and all it names. The caller has verified every file against TUF."""
+    parsed = parse(manifest, Manifest, code="release.form", what="release.json")
+    return Release(parsed, files)
