@@ -1,0 +1,281 @@
+"""The agent's face to its models: ``Models``, asyncio, with everything heavy in one worker process.
+
+The worker starts on first use and, if told so, ends after being idle. Requests go to it one at a time, in order; the
+queue is bounded, because a plan that waits behind twenty others is better refused. Cancelling a task stops the native
+computation within milliseconds; a worker that does not answer a cancellation is killed. A crash in native code fails
+one request with ``model.crashed`` and the next request starts a fresh worker; after three crashes in a row without an
+answer in between, the worker rests for a while before it is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from edge_agent.models.messages import (
+    Choice,
+    ChoiceResult,
+    Completion,
+    CompletionResult,
+    Embed,
+    EmbedResult,
+    Failure,
+    Forget,
+    Forgotten,
+    Job,
+    Settings,
+    Timings,
+)
+from edge_agent.models.process import CRASH_ADVICE, Worker
+from edge_agent.models.store import ModelStore
+from edge_agent.models.worker import runtime_missing
+from shared.errors import BadInput, OutriderError, Unavailable
+
+R = TypeVar("R", CompletionResult, ChoiceResult, EmbedResult, Forgotten)
+
+_CRASHES = 3
+_TEXTS = 1024
+_TEXT_CHARS = 100_000
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One of the two models. ``trouble`` is empty, or an error's code, with ``advice``."""
+
+    kind: Literal["language", "embedder"]
+    model: str
+    name: str
+    loaded: bool
+    load_us: int
+    trouble: str
+    advice: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What ``outrider agent status`` shows. ``waiting`` counts requests in the queue or at work."""
+
+    worker: Literal["stopped", "idle", "busy"]
+    pid: int
+    waiting: int
+    requests: int
+    crashes: int
+    language: Part
+    embedder: Part
+
+
+class Models:
+    """Both models of one agent. ``language`` and ``embedder`` are hashes that the release lists; empty means none.
+
+    Nothing is started or read until the first request. ``idle_s`` ends an idle worker and frees its memory; None keeps
+    it. ``queue`` bounds how many requests may wait. ``command`` starts the worker, for frozen builds that have no
+    ``-m``.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        language: str = "",
+        embedder: str = "",
+        threads: int = 1,
+        context: int = 2048,
+        idle_s: float | None = None,
+        queue: int = 16,
+        grace_s: float = 5.0,
+        rest_s: float = 60.0,
+        command: Sequence[str] = (sys.executable, "-m", "edge_agent.models.worker"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = Settings(str(home), language, embedder, threads, context)
+        self._store = ModelStore(home)
+        self._idle_s, self._queue, self._grace_s, self._rest_s = idle_s, queue, grace_s, rest_s
+        self._command, self._clock = tuple(command), clock
+        self._lock = asyncio.Lock()
+        self._worker: Worker | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._waiting = self._requests = self._crashes = self._in_a_row = 0
+        self._rest_until = 0.0
+        self._closed = False
+
+    async def complete(self, request: Completion) -> CompletionResult:
+        """Continue a text. Raises ``BadInput('model.too-long')``, ``BadInput('model.grammar')`` and ``Unavailable``."""
+        return await self._call(request, CompletionResult, request.deadline_s)
+
+    async def choose(self, request: Choice) -> ChoiceResult:
+        return await self._call(request, ChoiceResult, request.deadline_s)
+
+    async def embed(self, texts: Sequence[str], *, deadline_s: float | None = None) -> EmbedResult:
+        """One vector per text, at most 1024 texts; the model reads the first 256 tokens of each."""
+        if len(texts) > _TEXTS:
+            raise BadInput("model.too-many", f"{len(texts)} texts at once", advice=f"send at most {_TEXTS}")
+        short = tuple(text[:_TEXT_CHARS] for text in texts)
+        return await self._call(Embed(short), EmbedResult, deadline_s)
+
+    async def forget(self) -> int:
+        """Erase every kept prefix, in memory and on disk; return how many files went."""
+        return (await self._call(Forget(), Forgotten, None)).states
+
+    async def use(self, *, language: str, embedder: str) -> None:
+        """Change models, as a new release says. The worker ends after the request it is at; the next one loads anew."""
+        async with self._lock:
+            self._settings = msgspec.structs.replace(self._settings, language=language, embedder=embedder)
+            self._in_a_row, self._rest_until = 0, 0.0
+            await self._stop()
+
+    async def close(self) -> None:
+        """End the worker, at work or not. Requests still waiting fail with ``model.closed``."""
+        self._closed = True
+        await self._stop()
+
+    def status(self) -> Status:
+        """Reads the registry file, not the models."""
+        worker = self._worker
+        state: Literal["stopped", "idle", "busy"] = "stopped"
+        if worker is not None:
+            state = "busy" if self._lock.locked() else "idle"
+        return Status(
+            worker=state,
+            pid=worker.pid if worker else 0,
+            waiting=self._waiting,
+            requests=self._requests,
+            crashes=self._crashes,
+            language=self._part("language", self._settings.language),
+            embedder=self._part("embedder", self._settings.embedder),
+        )
+
+    def _part(self, kind: Literal["language", "embedder"], sha256: str) -> Part:
+        trouble = self._trouble(kind, sha256)
+        news = self._worker.loaded.get(kind) if self._worker else None
+        name = ""
+        with contextlib.suppress(OutriderError):
+            name = self._store.by_hash(sha256).name
+        return Part(
+            kind=kind,
+            model=sha256,
+            name=name,
+            loaded=news is not None,
+            load_us=news.load_us if news else 0,
+            trouble=trouble.code if trouble else "",
+            advice=trouble.advice if trouble else "",
+        )
+
+    def _trouble(self, kind: Literal["language", "embedder"], sha256: str) -> OutriderError | None:
+        """Why that model cannot work, found without starting anything."""
+        if not sha256:
+            return Unavailable(
+                "model.not-chosen",
+                f"the release names no {kind} model",
+                advice="publish a release that lists one, and see 'outrider model list'",
+            )
+        missing = runtime_missing(kind)
+        if missing is not None:
+            return missing
+        try:
+            self._store.by_hash(sha256)
+        except OutriderError as error:
+            return error
+        return None
+
+    # --- one request ---
+
+    async def _call(self, job: Job, kind: type[R], deadline_s: float | None) -> R:
+        if self._waiting >= self._queue:
+            raise Unavailable("model.busy", f"{self._waiting} requests are waiting", advice="try again in a moment")
+        self._waiting += 1
+        self._requests += 1
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._take_turn(job, kind)
+        except TimeoutError as error:
+            raise Unavailable(
+                "model.deadline", f"no answer within {deadline_s} s", advice="allow more time or ask for less"
+            ) from error
+        finally:
+            self._waiting -= 1
+
+    async def _take_turn(self, job: Job, kind: type[R]) -> R:
+        began = time.perf_counter_ns()
+        async with self._lock:
+            if self._closed:
+                raise Unavailable("model.closed", "the models are shut down", advice="start the agent again")
+            if not isinstance(job, Forget):
+                trouble = self._trouble(*self._need(job))
+                if trouble is not None:
+                    raise trouble
+            waited = (time.perf_counter_ns() - began) // 1000
+            started = time.perf_counter_ns()
+            worker = await self._running()
+            start_us = (time.perf_counter_ns() - started) // 1000
+            try:
+                result, load_us = await worker.ask(job, self._grace_s)
+            except BaseException:
+                if worker.dead:
+                    await self._stop()
+                raise
+            finally:
+                self._await_idle()
+        if isinstance(result, Failure):
+            raise result.error()
+        assert isinstance(result, kind)
+        return _timed(result, queue_us=waited, load_us=load_us + start_us if load_us else start_us)
+
+    def _need(self, job: Job) -> tuple[Literal["language", "embedder"], str]:
+        if isinstance(job, Embed):
+            return "embedder", self._settings.embedder
+        return "language", self._settings.language
+
+    async def _running(self) -> Worker:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._worker is not None and self._worker.dead:
+            await self._stop()
+        if self._worker is None:
+            if self._clock() < self._rest_until:
+                raise Unavailable(
+                    "model.crashed",
+                    f"the model worker crashed {_CRASHES} times in a row and rests",
+                    advice=CRASH_ADVICE,
+                )
+            self._worker = await Worker.start(self._command, self._settings, self._crashed, self._answered)
+        return self._worker
+
+    def _crashed(self) -> None:
+        self._crashes += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _CRASHES:
+            self._in_a_row, self._rest_until = 0, self._clock() + self._rest_s
+
+    def _answered(self) -> None:
+        self._in_a_row = 0
+
+    async def _stop(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.stop()
+
+    def _await_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._idle_s is not None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(self._idle_s, lambda: loop.create_task(self._unload()))
+
+    async def _unload(self) -> None:
+        if not self._lock.locked():
+            async with self._lock:
+                await self._stop()
+
+
+def _timed(result: R, *, queue_us: int, load_us: int) -> R:
+    if isinstance(result, Forgotten):
+        return result
+    timings: Timings = msgspec.structs.replace(result.timings, queue_us=queue_us, load_us=load_us)
+    return msgspec.structs.replace(result, timings=timings)
