@@ -1,0 +1,123 @@
+"""What happened, told within the process: topics to bounded queues.
+
+Events are hints, never the truth: whoever gets one reads the store. So a full queue may drop its oldest event, and
+``missed`` tells its reader to look at everything again. ``publish`` may be called from any thread.
+
+Topics: ``approvals``, ``runs``, ``devices``, ``releases`` and ``device:ID``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+QUEUE = 256  # events waiting for one subscriber
+
+
+@dataclass(frozen=True)
+class Event:
+    """``payload`` holds identifiers and codes only, and is not to be changed by its readers."""
+
+    topic: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+class Subscription:
+    """An async iterator over events of some topics, from the moment it was made. Close it, or use it with ``with``.
+
+    Belongs to the event loop it was made in.
+    """
+
+    def __init__(self, bus: Bus, topics: frozenset[str], bound: int) -> None:
+        self.topics = topics
+        self.missed = False
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque(maxlen=bound)
+        self._ready = asyncio.Event()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def _offer(self, event: Event) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._events) == self._events.maxlen:
+                self.missed = True
+            self._events.append(event)
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:  # the loop is closed: nobody is left to read
+            self.close()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            with self._lock:
+                if self._events:
+                    return self._events.popleft()
+                if self._closed:
+                    raise StopAsyncIteration
+                self._ready.clear()
+            await self._ready.wait()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._bus._leave(self)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ready.set)
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Bus:
+    """Topics and who listens to them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[str, set[Subscription]] = {}
+
+    def subscribe(self, topics: Iterable[str], *, bound: int = QUEUE) -> Subscription:
+        """Listen from now on. Call it inside the event loop that will read."""
+        subscription = Subscription(self, frozenset(topics), bound)
+        with self._lock:
+            for topic in subscription.topics:
+                self._listeners.setdefault(topic, set()).add(subscription)
+        return subscription
+
+    def publish(self, topic: str, payload: dict[str, Any] | None = None) -> None:
+        with self._lock:
+            listeners = list(self._listeners.get(topic, ()))
+        event = Event(topic, payload or {})
+        for listener in listeners:
+            listener._offer(event)
+
+    def close(self) -> None:
+        """End every subscription, so that streams finish when the hub stops."""
+        with self._lock:
+            everyone = {listener for listeners in self._listeners.values() for listener in listeners}
+        for listener in everyone:
+            listener.close()
+
+    def _leave(self, subscription: Subscription) -> None:
+        with self._lock:
+            for topic in subscription.topics:
+                left = self._listeners.get(topic)
+                if left is not None:
+                    left.discard(subscription)
+                    if not left:
+                        del self._listeners[topic]
