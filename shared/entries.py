@@ -92,7 +92,6 @@ class SourceRead(Facts, frozen=True):
     opened: int
     duplicates: int
     refused: int
-    dropped_columns: list[str]
 
 
 class SourceRefused(Facts, frozen=True):
@@ -385,9 +384,14 @@ class Written(msgspec.Struct, frozen=True):
     bodies: dict[str, Body]
 
 
+def type_of(facts: Facts) -> tuple[str, int]:
+    """The type name and version that ``facts`` are written under."""
+    return _NAMES[type(facts)]
+
+
 def write(draft: Draft, seq: int, at: int, salt: Callable[[int], bytes]) -> Written:
     """Fix a draft's place and bytes. ``salt(n)`` returns n random bytes."""
-    name, version = _NAMES[type(draft.facts)]
+    name, version = type_of(draft.facts)
     bodies = {}
     for key, value in draft.bodies.items():
         if key not in BODY_NAMES:

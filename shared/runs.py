@@ -316,6 +316,7 @@ class Device:
     runs: dict[str, Run] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)  # run id -> outcome
     spent: list[tuple[int, int]] = field(default_factory=list)  # (seq, cents) of each intent not yet synced
+    sources: dict[str, e.SourceRead] = field(default_factory=dict)  # by SHA-256 of the file
 
     def fold(self, entry: e.Entry) -> Run | None:
         """One entry further; the run it moved, if it moved one."""
@@ -328,6 +329,8 @@ class Device:
                 self.release = release
             case e.LeaseTaken() as lease:
                 self.lease = lease
+            case e.SourceRead() as source:
+                self.sources[source.sha256] = source
             case e.HubPinned(size=size, root=root):
                 self.hub_size, self.hub_root = size, root
         return None

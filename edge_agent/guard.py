@@ -1,0 +1,132 @@
+"""The guard: one verdict for one exact action, under the installed policy and the lease. Denies on anything missing.
+
+The host's own rules come first and no policy can lift them: no policy, no lease, a lease that ended or is spent, a clock
+that stands before the lease. Those denials *hold* a run, because a hub can mend them; Cedar's denials end it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from shared import limits
+from shared.entries import PlanMade, VerdictGiven
+from shared.policy import ALLOW, Policy, Request, Verdict, deny
+from shared.runs import Device, Run
+
+_US = 1_000_000
+_MONTH_S = 31 * 86_400  # what "no contact yet" and "no lease" count as, in seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the guard is told of an action besides the run itself. ``label`` is the outcome it brings about, which after a
+    correction is the person's and not the plan's. ``approved`` is true on the second judgement, after a person said
+    yes."""
+
+    action: str
+    tool: str
+    label: str
+    effect: str
+    urgency: str
+    value_cents: int
+    approved: bool
+
+
+class Guard:
+    """Judges for one device. ``policy`` returns the installed policy and its release number, or ``None``."""
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        name: str,
+        policy: Callable[[], tuple[Policy, int] | None],
+        online: Callable[[], bool],
+        now: Callable[[], int],
+        local: Callable[[int], datetime.datetime],
+    ) -> None:
+        self._device = device
+        self._name = name
+        self._policy = policy
+        self._online = online
+        self._now = now
+        self._local = local
+        self._reserved: list[int] = []
+
+    def judge(self, run: Run, plan: PlanMade, case: Case) -> tuple[Verdict, VerdictGiven]:
+        """The verdict, and the facts to record: with its whole context, so that it can be judged again anywhere."""
+        now = self._now()
+        context = self._context(run, plan, case, now)
+        installed = self._policy()
+        held = self._held(now, case.value_cents)
+        if installed is None:
+            verdict, release = deny("host:no-policy"), 0
+        elif held:
+            verdict, release = deny(held), installed[1]
+        else:
+            verdict, release = installed[0].judge(Request(self._name, case.tool, context)), installed[1]
+        facts = VerdictGiven(
+            step=plan.step,
+            action=case.action,
+            verdict=verdict.kind,
+            rules=verdict.rules,
+            release=release,
+            tool=case.tool,
+            context=context,
+        )
+        return verdict, facts
+
+    def _held(self, now: int, value_cents: int) -> str:
+        """The host rule that stops everything now, or an empty string."""
+        lease = self._device.lease
+        if lease is None:
+            return "host:no-lease"
+        if now < lease.issued_at - limits.CLOCK_SKEW_SECONDS * _US:
+            return "host:clock"
+        if now >= lease.expires_at:
+            return "host:lease-expired"
+        actions = self._device.actions_since_sync + len(self._reserved)
+        value = self._device.value_since_sync + sum(self._reserved)
+        if actions + 1 > lease.actions or value + value_cents > lease.value_cents:
+            return "host:lease-spent"
+        return ""
+
+    def _context(self, run: Run, plan: PlanMade, case: Case, now: int) -> dict[str, int | bool | str]:
+        """What ``schema.cedarschema`` declares. Integers, because Cedar has no floats; local time is worked out here."""
+        lease, local = self._device.lease, self._local(now)
+        return {
+            "playbook": run.opened.playbook,
+            "step": plan.step,
+            "effect": case.effect,
+            "label": case.label or plan.label,
+            "planner": plan.planner,
+            "urgency": case.urgency,
+            "data_class": "personal" if run.opened.private_fields else "public",
+            "confidence": plan.confidence,
+            "value_cents": case.value_cents,
+            "offline": not self._online(),
+            "lease_age_s": max(0, now - lease.issued_at) // _US if lease else _MONTH_S,
+            "lease_left_s": max(0, lease.expires_at - now) // _US if lease else 0,
+            "actions_since_sync": self._device.actions_since_sync + len(self._reserved),
+            "value_since_sync_cents": self._device.value_since_sync + sum(self._reserved),
+            "local_hour": local.hour,
+            "local_weekday": local.weekday(),
+            "abstained": bool(plan.abstained),
+            "approved": case.approved,
+        }
+
+    @contextmanager
+    def reserve(self, verdict: Verdict, value_cents: int) -> Iterator[None]:
+        """Count an allowed action against the lease from its verdict on, not only once its intent is committed: runs
+        that are judged side by side must not all spend the same last action."""
+        if verdict.kind != ALLOW:
+            yield
+            return
+        self._reserved.append(value_cents)
+        try:
+            yield
+        finally:
+            self._reserved.remove(value_cents)

@@ -1,0 +1,1 @@
+"""Sense: triggers become events. So far: a watched folder of CSV files."""
