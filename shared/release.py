@@ -7,7 +7,7 @@ the *answer* to an approval. Each is a signed envelope with a purpose of its own
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -99,33 +99,41 @@ def open_signed(envelope: Envelope, kind: type[S], key: PublicKey, device: str) 
 # --- the contents of a release -----------------------------------------------------------------------------------
 
 
+# \Z and not $, which would let a newline end a name. At most one folder deep: the policy role is delegated no more.
+ReleasePath = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.@-]{0,99}(/[a-z0-9][a-z0-9_.@-]{0,99})?\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ModelName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}\Z")]
+ModelKind = Literal["language", "embedder"]
+
+
 class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model a release permits: a device runs no other bytes. ``source`` is how a device may obtain it."""
 
-    name: str
-    kind: str
-    sha256: str
-    size: int
+    name: ModelName
+    kind: ModelKind
+    sha256: Sha256
+    size: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     source: str
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``release.json``: the list of everything a release is. Paths are TUF target paths below the release's folder."""
 
-    release: int
+    release: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     made_at: int
-    policy: str
-    schema: str
-    playbooks: dict[str, str]
-    prompts: dict[str, str]
+    policy: ReleasePath
+    schema: ReleasePath
+    playbooks: dict[str, ReleasePath]
+    prompts: dict[str, ReleasePath]
     models: list[ModelRef]
-    files: dict[str, str]
+    files: dict[ReleasePath, Sha256]
 
 
 class Release:
     """A release opened and checked as a whole: it is used entirely, or not at all."""
 
     def __init__(self, manifest: Manifest, files: dict[str, bytes]) -> None:
+        """``files`` maps release paths to bytes, already verified. Raises ``BadInput`` naming file, line and field."""
         self.manifest = manifest
         self.number = manifest.release
         self.policy = Policy(_text(files, manifest.policy), _text(files, manifest.schema), where=manifest.policy)
@@ -136,6 +144,10 @@ class Release:
         self._check()
 
     def _check(self) -> None:
+        names = [model.name for model in self.manifest.models]
+        for number, model in enumerate(names):
+            if model in names[:number]:
+                raise BadInput("release.model-twice", f"two models are named {model!r}", advice="remove one")
         for name, book in self.playbooks.items():
             path = self.manifest.playbooks[name]
             if book.playbook != name:
@@ -149,8 +161,12 @@ class Release:
                     )
 
     def model(self, kind: str) -> ModelRef | None:
-        """The model this release assigns for ``language`` or ``embedder``."""
+        """The model this release assigns for ``language`` or ``embedder``: the first of its kind in the list."""
         return next((model for model in self.manifest.models if model.kind == kind), None)
+
+    def permitted(self, sha256: str) -> ModelRef | None:
+        """The model with these bytes, if this release permits it."""
+        return next((model for model in self.manifest.models if model.sha256 == sha256), None)
 
 
 def _text(files: dict[str, bytes], path: str) -> str:
@@ -163,7 +179,11 @@ def _text(files: dict[str, bytes], path: str) -> str:
         raise BadInput("release.encoding", f"{path} is not UTF-8", advice="save it as UTF-8", where=path) from error
 
 
+def read_manifest(data: bytes) -> Manifest:
+    """Parse ``release.json``. Its paths are safe to join to a folder. Raises ``BadInput('release.form')``."""
+    return parse(data, Manifest, code="release.form", what="release.json")
+
+
 def open_release(manifest: bytes, files: dict[str, bytes]) -> Release:
     """Parse ``release.json`` and all it names. The caller has verified every file against TUF."""
-    parsed = parse(manifest, Manifest, code="release.form", what="release.json")
-    return Release(parsed, files)
+    return Release(read_manifest(manifest), files)
