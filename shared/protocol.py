@@ -77,9 +77,11 @@ class Batch(_Message, frozen=True, tag="batch"):
 
 
 class Pull(_Message, frozen=True, tag="pull"):
-    """Agent asks for what lies beyond ``cursor``: answers to its approvals, its assignment and lease, the hub's log."""
+    """Agent asks for what lies beyond ``cursor``: answers to its approvals, its assignment and lease, the hub's log.
+    ``pinned`` is how many entries of the hub's log it has pinned: the proof in the answer starts there."""
 
     cursor: int
+    pinned: int = 0
 
 
 class Status(_Message, frozen=True, tag="status"):
@@ -177,7 +179,8 @@ def error_of(message: Refusal) -> OutriderError:
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /api/join``: a one-time token's secret and the public keys the device made. The token a person carries is
     ``SECRET.FINGERPRINT``; the fingerprint (``PublicKey.fingerprint``) is the hub's and stays with the device, which
-    accepts only an answer signed by that key."""
+    accepts only an answer signed by that key. Both proofs are signatures over ``join_bytes``, by the key they stand for:
+    nobody can enrol a key that is not theirs."""
 
     version: int
     token: str
@@ -185,6 +188,15 @@ class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_key: str
     link_key: str
     software: str
+    log_proof: str
+    link_proof: str
+
+
+def join_bytes(fingerprint: str, join: Join) -> bytes:
+    """What both device keys sign: the fingerprint of the hub that is joined, and everything in the request but the
+    proofs themselves."""
+    parts = [fingerprint, str(join.version), join.token, join.name, join.log_key, join.link_key, join.software]
+    return "\n".join(["outrider/join/v1", *parts]).encode()
 
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """The hub's home directory: who it is, its key, and the lock that keeps it to one writer.
 
-HOME/hub.json     name and origin, written once
+HOME/hub.json     its names, written once
 HOME/hub.lock     held by whichever process may write
 HOME/keys/hub.key the key that signs the log, cosigns devices' checkpoints and seals messages (hex, 0600)
 """
@@ -28,10 +28,10 @@ HUB_KEY = "hub.key"
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``name`` is for people; ``origin`` names the hub's log and its cosignatures, and is never changed."""
+    """``name`` is for people; ``hub`` names the hub to machines (handshakes, cosignatures), and is never changed."""
 
     name: str
-    origin: str
+    hub: str
 
 
 def _unavailable(path: Path, error: OSError) -> Unavailable:
@@ -74,7 +74,7 @@ def make_home(home: Path, name: str, random: Callable[[int], bytes]) -> Identity
     key = SigningKey(random(32))
     write_secret(home / "keys" / HUB_KEY, key.secret_bytes().hex().encode() + b"\n")
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "hub"
-    identity = Identity(name=name.strip(), origin=f"{slug}/hub/{key.public.fingerprint}")
+    identity = Identity(name=name.strip(), hub=f"{slug}/{key.public.fingerprint}")
     write_secret(home / "hub.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
     return identity
 

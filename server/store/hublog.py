@@ -26,7 +26,7 @@ from shared.errors import Conflict, Tampered
 from shared.tlog import Checkpoint, Frontier, consistency_proof, leaf_hash
 
 # Writes the rows that follow from entries just written, in the same transaction.
-Rows = Callable[[Connection, list[Written]], None]
+Rows = Callable[[Connection, Sequence[Written]], None]
 
 
 class HubLog:
@@ -51,9 +51,14 @@ class HubLog:
         return self.store.home
 
     @property
+    def hub(self) -> str:
+        """The hub's name in handshakes and cosignatures."""
+        return self.identity.hub
+
+    @property
     def origin(self) -> str:
-        """The name that the log's checkpoints, cosignatures and handshakes carry."""
-        return self.identity.origin
+        """The name that the log's own checkpoints carry."""
+        return f"{self.identity.hub}/log"
 
     @property
     def size(self) -> int:

@@ -236,11 +236,11 @@ class ApprovalRow(Row, table=True):
     ``decided_seq`` is the entry of the hub's log whose body holds the signed answer, ``applied_seq`` the device's."""
 
     __tablename__ = "approvals"
-    __table_args__ = (UniqueConstraint("device", "id"), Index("approvals_state", "state"), Index("approvals_id", "id"))
+    __table_args__ = (Index("approvals_state", "state"), Index("approvals_run", "device", "run"))
 
     n: int | None = Field(default=None, primary_key=True)
     device: str
-    id: str
+    id: str = Field(unique=True)
     run: str
     step: str
     action: str
@@ -255,6 +255,7 @@ class ApprovalRow(Row, table=True):
     void_code: str = ""
     answer: str = ""
     by: str = ""
+    corrected: str = ""
     answered_at: int = Field(default=0, sa_type=BigInteger)
     decided_seq: int = Field(default=-1, sa_type=BigInteger)
     applied_seq: int = Field(default=-1, sa_type=BigInteger)

@@ -39,8 +39,8 @@ def test_a_new_log_opens_with_its_origin_and_key(hublog: HubLog) -> None:
     assert not rest
     assert isinstance(facts, LogOpened)
     assert facts.key == hublog.key.public.text
-    assert facts.origin == hublog.origin == load_identity(hublog.home).origin
-    assert hublog.origin.startswith("city-of-example/hub/")
+    assert facts.origin == hublog.origin == load_identity(hublog.home).hub + "/log"
+    assert hublog.hub == f"city-of-example/{hublog.key.public.fingerprint}"
 
 
 def test_every_commit_is_one_checkpoint_and_extends_every_earlier_one(hublog: HubLog) -> None:

@@ -1,0 +1,9 @@
+"""What devices did: their entries come in here, judged before they are kept, and are read back as runs and stories."""
+
+from __future__ import annotations
+
+from server.ingest.accept import Ingest
+from server.ingest.record import Record
+from server.ingest.views import Counts, RunView, Story, StoryEntry
+
+__all__ = ["Counts", "Ingest", "Record", "RunView", "Story", "StoryEntry"]
