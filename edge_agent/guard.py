@@ -82,6 +82,8 @@ class Guard:
     def _held(self, now: int, value_cents: int) -> str:
         """The host rule that stops everything now, or an empty string."""
         lease = self._device.lease
+        if self._device.revoked:
+            return "host:revoked"
         if lease is None:
             return "host:no-lease"
         if now < lease.issued_at - limits.CLOCK_SKEW_SECONDS * _US:

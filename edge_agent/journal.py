@@ -24,13 +24,14 @@ from typing import Any
 from shared import limits
 from shared.entries import Body, ClockStepped, Draft, Entry, LogOpened, Written, read, write
 from shared.errors import BadInput, Conflict, OutriderError, Tampered, Unavailable
-from shared.keys import SigningKey
+from shared.keys import PublicKey, SigningKey
 from shared.protocol import Sent
 from shared.tlog import Checkpoint, Frontier, leaf_hash, open_checkpoint
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, type TEXT NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS entry_run ON entry (run, seq) WHERE run <> '';
+CREATE INDEX IF NOT EXISTS entry_type ON entry (type, seq) WHERE run = '';
 CREATE TABLE IF NOT EXISTS body (
     seq INTEGER NOT NULL, name TEXT NOT NULL, salt TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (seq, name)
 ) WITHOUT ROWID;
@@ -86,6 +87,13 @@ class LogReader:
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         for (data,) in self._rows("SELECT data FROM entry WHERE seq >= ? ORDER BY seq", start):
+            yield read(data)
+
+    def of_types(self, *types: str) -> Iterator[Entry]:
+        """Entries about the device itself (of no run) of some types, oldest first."""
+        marks = ",".join("?" * len(types))
+        sql = f"SELECT data FROM entry WHERE type IN ({marks}) AND run = '' ORDER BY seq"  # noqa: S608 - only question marks are put in
+        for (data,) in self._rows(sql, *types):
             yield read(data)
 
     def raw(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -238,6 +246,11 @@ class Journal(LogReader):
             self._thread.join()
         self._writer.close()
         super().close()
+
+    @property
+    def public(self) -> PublicKey:
+        """The key that checkpoints of this log are signed with."""
+        return self._key.public
 
     @property
     def root(self) -> bytes:

@@ -73,7 +73,7 @@ class Memory:
             self._actor = self._own_actor()
         except sqlite3.Error as error:
             raise _failed(path, error) from error
-        self.version = 0  # counts changes since it was opened
+        self._changes = 0
 
     def _own_actor(self) -> bytes:
         """This database's Automerge actor. A restored copy must be given another; see ``docs/how-to/restore.md``."""
@@ -96,7 +96,12 @@ class Memory:
             except BaseException:
                 self._undo()
                 raise
-            self.version += 1
+            self._changes += 1
+
+    @property
+    def version(self) -> int:
+        """Grows with every change since it was opened, by this process or another."""
+        return self._changes + int(self._all("PRAGMA data_version")[0][0])
 
     def _undo(self) -> None:
         if self._db.in_transaction:
@@ -159,7 +164,7 @@ class Memory:
             " ORDER BY i.id"
         )
         rows = self._all(sql, model, *kinds, scope, now)
-        return [Kept(*row[:7], Embedding(row[7], row[8]) if row[7] is not None else None) for row in rows]
+        return [Kept(*row[:7], vector=Embedding(row[7], row[8]) if row[7] is not None else None) for row in rows]
 
     def search(self, text: str, *, limit: int = 20) -> list[Kept]:
         """Items whose words match, best first. Anything may be typed; it is never a query language."""
@@ -191,7 +196,7 @@ class Memory:
             )
 
 
-def read_decisions(data: bytes, name: str) -> list[Item]:
+def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
     """Past decisions from a CSV with the columns ``description`` and ``lane``, and optionally ``reason``, ``decided_by``,
     ``decided_on``. Raises ``BadInput('memory.import')`` with the row."""
     from shared.memory import Item
@@ -213,7 +218,7 @@ def read_decisions(data: bytes, name: str) -> list[Item]:
             )
         extra = {key: (row.get(key) or "").strip() for key in ("reason", "decided_by", "decided_on")}
         fields = {"lane": lane} | {key: value for key, value in extra.items() if value}
-        items.append(Item(kind="decision", text=text, source=f"{name} row {number}", fields=fields))
+        items.append(Item(kind="decision", text=text, source=f"{name} row {number}", scope=scope, fields=fields))
     return items
 
 

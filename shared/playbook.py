@@ -110,7 +110,7 @@ class Rule(_Part, frozen=True):
 
 
 class Playbook(_Part, frozen=True):
-    """A validated playbook. ``digest`` identifies exactly what it says, whatever its YAML looked like."""
+    """A validated playbook. ``fields`` are what a planner reads out of the text, in its own grammar. ``digest`` identifies exactly what it says, whatever its YAML looked like."""
 
     playbook: Name
     version: Annotated[int, msgspec.Meta(ge=1)]
@@ -127,6 +127,7 @@ class Playbook(_Part, frozen=True):
     lanes: list[Lane] = msgspec.field(default_factory=list)
     fallback: Name | None = None
     rules: list[Rule] = msgspec.field(default_factory=list)
+    fields: dict[Name, dict[str, Any]] = msgspec.field(default_factory=dict)
     value: str | None = None
     slo: Slo = Slo()
 

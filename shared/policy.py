@@ -31,6 +31,7 @@ HOST_RULES = {
     "host:lease-expired": "The lease ended. The run goes on when the hub renews it.",
     "host:lease-spent": "The lease's actions or value are used up since the last sync.",
     "host:clock": "The clock stands before the lease was issued.",
+    "host:revoked": "The hub has revoked this device.",
     "host:no-policy": "No verified release is installed.",
     "cedar:error": "The policy could not be evaluated, so nothing is allowed.",
     "cedar:no-permit": "No rule permits this action.",

@@ -311,6 +311,7 @@ class Device:
     lease: e.LeaseTaken | None = None
     release: e.ReleaseInstalled | None = None
     joined: e.DeviceJoined | None = None
+    revoked: bool = False
     hub_size: int = 0
     hub_root: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
@@ -329,6 +330,8 @@ class Device:
                 self.release = release
             case e.LeaseTaken() as lease:
                 self.lease = lease
+            case e.DeviceRevoked():
+                self.revoked = True
             case e.SourceRead() as source:
                 self.sources[source.sha256] = source
             case e.HubPinned(size=size, root=root):

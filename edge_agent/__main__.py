@@ -1,0 +1,227 @@
+"""The agent's commands: ``outrider agent``, ``audit``, ``memory``, ``model``, ``doctor``.
+
+Heavy rooms are imported inside the commands that need them, so that ``--help`` and ``status`` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_agent.config import Config, Home
+from edge_agent.doctor import doctor
+from edge_agent.models.commands import model
+from shared.errors import BadInput
+
+__all__ = ["agent", "audit", "doctor", "memory", "model"]
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+agent = typer.Typer(help="Run this computer's agent.", no_args_is_help=True)
+audit = typer.Typer(help="Verify a log offline.", no_args_is_help=True)
+memory = typer.Typer(help="See and fill the agent's memory.", no_args_is_help=True)
+
+
+def _config(home: Path | None) -> Config:
+    return (Config(home=home) if home else Config()).resolved()
+
+
+def _home(home: Path | None) -> Home:
+    return Home(_config(home).home)
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# --- agent --------------------------------------------------------------------------------------------------------
+
+
+@agent.command()
+def join(
+    url: Annotated[str, typer.Argument(help="The hub's address, as http://HOST:PORT.")],
+    token: Annotated[str, typer.Argument(help="The one-time token from `outrider hub token`.")],
+    home: HomeOption = None,
+    name: Annotated[str, typer.Option(help="What people call this device.")] = platform.node() or "agent",
+) -> None:
+    """Enrol this computer with a hub. Its keys are made here and never leave."""
+    from edge_agent.app import SOFTWARE
+    from edge_agent.link.enrol import join as enrol
+
+    identity = enrol(_home(home), url, token, name, SOFTWARE)
+    typer.echo(f"joined {identity.hub} as {identity.device} ({name})")
+    typer.echo("start it with: outrider agent run")
+
+
+@agent.command()
+def run(home: HomeOption = None) -> None:
+    """Work until stopped: watch, plan, guard, act, sync."""
+    import asyncio
+    import signal
+
+    from edge_agent.app import Agent
+
+    async def work() -> None:
+        started = time.monotonic()
+        worker = Agent(_config(home))
+        task = asyncio.create_task(worker.run())
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, task.cancel)
+        typer.echo(f"agent ready in {time.monotonic() - started:.2f} s: {worker.identity.device}")
+        try:
+            await task
+        except asyncio.CancelledError:
+            typer.echo("agent stopped")
+
+    asyncio.run(work())
+
+
+@agent.command()
+def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """What the agent has done and what it waits for. Reads the log; works whether or not the agent runs."""
+    from edge_agent.status import status as look
+
+    found = look(_home(home))
+    if as_json:
+        _print(found)
+        return
+    log, runs_ = found["log"], found["runs"]
+    up = "running" if found["running"] else "stopped"
+    typer.echo(f"{found['name']} ({found['device']}), {up}, {'linked' if found['linked'] else 'not linked'} to {found['hub']}")
+    typer.echo(f"release   {found['release'] or 'none yet'}")
+    typer.echo(f"log       {log['size']} entries, {log['bytes'] // 1024} KiB, {found['synced']} countersigned by the hub")
+    typer.echo(f"lease     {_lease(found['lease'])}")
+    typer.echo(f"runs      {runs_['closed']} closed, {runs_['waiting']} waiting for a person, {runs_['held']} held")
+    typer.echo(f"decided   {found['decided_alone']} alone, {found['asked']} asked, {found['denied']} denied")
+    for problem in found["problems"]:
+        typer.echo(f"problem   [{problem['code']}] {problem['message']}\n          → {problem['advice']}")
+
+
+def _lease(lease: dict[str, int] | None) -> str:
+    if lease is None:
+        return "none: nothing can be done until the hub lends one"
+    minutes = (lease["expires_at"] / 1e6 - time.time()) / 60
+    if minutes <= 0:
+        return "ended: nothing can be done until the hub renews it"
+    return f"{minutes / 60:.1f} h, {lease['actions_left']} actions, ${lease['value_left_cents'] / 100:,.0f} left"
+
+
+@agent.command()
+def runs(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Every run this agent has opened, oldest first."""
+    from edge_agent.status import runs as look
+
+    _table(look(_home(home)), as_json, "no runs yet: drop a CSV into the agent's inbox folder")
+
+
+@agent.command()
+def approvals(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The runs that wait for a person. They are answered in the hub's console."""
+    from edge_agent.status import runs as look
+
+    _table(look(_home(home), waiting=True), as_json, "nothing waits for a person")
+
+
+def _table(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
+    if as_json:
+        _print(rows)
+        return
+    if not rows:
+        typer.echo(empty)
+    for row in rows:
+        state = row["outcome"] or row["status"]
+        typer.echo(f"{row['subject']:16} {state:10} {row['lane']:14} {row['confidence'] / 10:5.1f}%  {row['reason']}")
+
+
+# --- audit --------------------------------------------------------------------------------------------------------
+
+
+@audit.command()
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="A log file (log.sqlite3 of a device).")] = None,
+    device: Annotated[bool, typer.Option("--device", help="Verify this computer's own log.")] = False,
+    home: HomeOption = None,
+    hub: Annotated[str, typer.Option(help="The countersigning hub's name, where the log is not this device's.")] = "",
+    hub_key: Annotated[str, typer.Option(help="Its public key, base64.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every hash, root, signature, countersignature and run. Names the first bad entry; exits 1 on one."""
+    from edge_agent.audit import verify_device, verify_file
+
+    if device == (file is not None):
+        raise BadInput("audit.which", "name a FILE or --device, and not both", advice="outrider audit verify --help")
+    report = verify_device(_home(home)) if file is None else verify_file(file, hub, hub_key)
+    if as_json:
+        _print(report)
+    elif report["error"] is None:
+        typer.echo(f"{report['origin']}: all {report['entries']} entries hold")
+        typer.echo(f"  {report['checkpoints']} checkpoints signed by {report['key']}")
+        typer.echo(f"  {report['cosigned']} of them countersigned, up to entry {report['cosigned_size']}")
+        typer.echo(f"  {report['bodies']} bodies match, {report['bodies_gone']} are gone")
+        typer.echo(f"  {report['runs_closed']} runs closed, {report['runs_open']} open, all in order")
+    else:
+        error = report["error"]
+        typer.echo(f"entry {report['bad_entry']}: [{error['code']}] {error['message']}\n  → {error['advice']}", err=True)
+    if report["error"] is not None:
+        raise typer.Exit(1)
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+@memory.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A CSV with the columns description and lane.")],
+    home: HomeOption = None,
+    scope: Annotated[str, typer.Option(help="Who shares it: device, person or team/NAME.")] = "team/permits",
+    as_json: JsonOption = False,
+) -> None:
+    """Keep past decisions as memory items. Importing a file again adds nothing."""
+    from edge_agent.memory import Memory, read_decisions
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadInput("memory.import", f"{file}: {error.strerror}", advice="check the path") from error
+    kept = _home(home)
+    kept.make()
+    store = Memory(kept.memory)
+    new, known = store.add(read_decisions(data, file.name, scope))
+    store.close()
+    if as_json:
+        _print({"new": new, "known": known})
+    else:
+        typer.echo(f"{new} items kept, {known} known already")
+
+
+@memory.command("list")
+def list_(
+    home: HomeOption = None,
+    search: Annotated[str, typer.Option(help="Only items with these words, best first.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Items of memory."""
+    from edge_agent.memory import Memory
+
+    kept = _home(home)
+    kept.make()
+    store = Memory(kept.memory)
+    rows = store.search(search, limit=limit) if search else store.items(limit=limit)
+    store.close()
+    if as_json:
+        _print([{"id": r.id, "kind": r.kind, "scope": r.scope, "source": r.source, "label": r.label, "text": r.text} for r in rows])
+        return
+    for row in rows:
+        typer.echo(f"{row.id}  {row.kind:10} {row.label:14} {row.text[:80]}")
+    if not rows:
+        typer.echo("nothing found" if search else "memory is empty: outrider memory import FILE.csv")

@@ -1,0 +1,395 @@
+"""The agent put together: the one place that knows all rooms. Everything here is wiring; judgement lives below."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import os
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.act import Hands
+from edge_agent.config import Config, Home
+from edge_agent.guard import Guard
+from edge_agent.identity import Identity, load_identity, load_key
+from edge_agent.journal import Journal
+from edge_agent.library import Library
+from edge_agent.link.client import Link
+from edge_agent.link.updates import Updates
+from edge_agent.lock import Lock
+from edge_agent.memory import Memory
+from edge_agent.models.engine import Models
+from edge_agent.models.obtain import obtain
+from edge_agent.plan.planner import Planner
+from edge_agent.runner import Runner
+from edge_agent.sense.inbox import Inbox, Intake
+from edge_agent.tools import Tool
+from edge_agent.tools.register import Register
+from shared import __version__
+from shared.actions import Action
+from shared.entries import DeviceJoined, DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
+from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
+from shared.keys import Envelope
+from shared.policy import Policy
+from shared.protocol import Status
+from shared.release import Answer, Assignment, Lease, Release, Revocation, open_signed
+from shared.runs import Device, Run
+
+SOFTWARE = f"agent {__version__}"
+_BATCH_TEXTS = 64
+_LIVE_S = 1.0
+_DUE_S = 30.0
+
+
+def now_us() -> int:
+    """The machine's clock, microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def _local(at: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(at / 1e6).astimezone()
+
+
+class Troubles:
+    """The latest problem of each code, newest last: what ``agent status`` shows."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def add(self, error: OutriderError) -> None:
+        self._kept.pop(error.code, None)
+        said = {"code": error.code, "message": error.message, "advice": error.advice, "at": now_us()}
+        self._kept[error.code] = said
+        while len(self._kept) > 20:
+            self._kept.popitem(last=False)
+
+    def clear(self, *codes: str) -> None:
+        for code in codes:
+            self._kept.pop(code, None)
+
+    def list(self) -> list[dict[str, Any]]:
+        return [*self._kept.values()]
+
+
+class Agent:
+    """One device's agent. ``run`` returns when it is cancelled; what was under way is found again at the next start."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._home = home = Home(config.home)
+        self.identity: Identity = load_identity(home)
+        home.make()
+        self._lock = Lock(home.lock)
+        self._journal = Journal(
+            home.log, self.identity.origin, load_key(home.keys / "log.key"), now=now_us, software=SOFTWARE
+        )
+        self._device = Device()
+        for entry in self._journal.entries():
+            self._device.fold(entry)
+        self._device.synced(self._journal.cosigned_size())
+        self._journal.listen(self._committed)
+        self._memory = Memory(home.memory)
+        self._updates = Updates(home.root, self.identity.hub_url)
+        self._library = Library(self._updates, now_us)
+        self._troubles = Troubles()
+        self._models = Models(
+            home.root, threads=config.model_threads, idle_s=float(config.model_idle_s) if config.model_idle_s else None
+        )
+        self._planner = Planner(
+            self._memory, now=now_us, monotonic_us=lambda: time.monotonic_ns() // 1000, models=None, embedder=""
+        )
+        self._guard = Guard(
+            self._device,
+            name=self.identity.device,
+            policy=self._policy,
+            online=lambda: self._link.up,
+            now=now_us,
+            local=_local,
+        )
+        self._runner = Runner(
+            self._journal,
+            self._device,
+            self._guard,
+            self._planner,
+            Hands(_tools(home), now=now_us),
+            release=self._library.get,
+            now=now_us,
+            at_once=config.runs_at_once,
+            trouble=self.trouble,
+            learn=self._learn,
+        )
+        self._intake = Intake(self._journal, self._device, taken=home.taken, refused=home.refused)
+        self._link = Link(
+            self.identity,
+            load_key(home.keys / "link.key"),
+            self._journal,
+            self._device,
+            self,
+            now=now_us,
+            software=SOFTWARE,
+        )
+        self._started = now_us()
+        self._linked = False
+        self._remember = asyncio.Event()
+        self._obtaining: asyncio.Task[None] | None = None
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        self._journal.attach(asyncio.get_running_loop())
+        try:
+            await self._begin()
+            async with asyncio.TaskGroup() as group:
+                for work in (
+                    self._runner.work(),
+                    self._link.run(),
+                    self._watch_inboxes(),
+                    self._embed_memory(),
+                    self._show_life(),
+                    self._look_for_due(),
+                ):
+                    group.create_task(work)
+        finally:
+            await self._close()
+
+    async def _begin(self) -> None:
+        if self._device.joined is None:
+            joined = DeviceJoined(
+                device=self.identity.device,
+                hub=self.identity.hub,
+                hub_key=self.identity.hub_key,
+                root_version=1,
+                minimum_version=1,
+            )
+            await self._journal.append(Draft(joined))
+        if self._device.release is not None:
+            try:
+                await self._use(self._library.get(self._device.release.release))
+            except OutriderError as error:
+                self.trouble(error)
+        self._runner.wake_all()
+
+    async def _close(self) -> None:
+        if self._obtaining is not None:
+            self._obtaining.cancel()
+        await self._models.close()
+        with contextlib.suppress(OSError):
+            self._home.live.unlink(missing_ok=True)
+        self._memory.close()
+        self._journal.close()
+        self._lock.release()
+
+    def _committed(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._device.fold(entry)
+
+    # --- what the rooms ask ---------------------------------------------------------------------------------------
+
+    def _policy(self) -> tuple[Policy, int] | None:
+        if self._device.release is None:
+            return None
+        try:
+            release = self._library.get(self._device.release.release)
+        except OutriderError as error:
+            self.trouble(error)
+            return None
+        return release.policy, release.number
+
+    def _learn(self, run: Run, action: Action, event: dict[str, Any]) -> None:
+        """Remember what a person confirmed: the next case like it is nearer to a precedent."""
+        from shared.memory import Item
+
+        context = self._library.get(run.opened.release).playbooks[run.opened.playbook].context
+        text = event["inputs"].get("description")
+        lane = action.arguments.get("lane")
+        if context is None or not isinstance(text, str) or not isinstance(lane, str) or run.answer is None:
+            return
+        fields = {"lane": lane, "decided_by": run.answer.by}
+        item = Item(kind="decision", text=text, source=f"run {run.id}", scope=context.memory.scope, fields=fields)
+        self._memory.add([item])
+        self._remember.set()
+
+    # --- what the link brings (Receiver) --------------------------------------------------------------------------
+
+    async def receive(self, envelope: Envelope) -> None:
+        key, device = self.identity.hub_public, self.identity.device
+        match envelope.purpose:
+            case "assignment":
+                await self._take_assignment(open_signed(envelope, Assignment, key, device))
+            case "lease":
+                await self._take_lease(open_signed(envelope, Lease, key, device))
+            case "answer":
+                await self._runner.answer(open_signed(envelope, Answer, key, device), envelope)
+            case "revocation":
+                said = open_signed(envelope, Revocation, key, device)
+                await self._journal.append(Draft(DeviceRevoked(device=device, by=self.identity.hub, code=said.code)))
+            case _:
+                raise BadInput("link.purpose", f"unknown message {envelope.purpose!r}", advice="update this agent")
+
+    async def _take_assignment(self, assignment: Assignment) -> None:
+        if now_us() > assignment.expires_at:
+            raise Refused("assignment.expired", "the assignment has expired", advice="check the clocks")
+        if self._device.release is not None and self._device.release.release == assignment.release:
+            return
+        try:
+            release = await self._library.fetch(assignment.release)
+        except (Tampered, BadInput, Refused) as error:
+            await self._journal.append(Draft(ReleaseRefused(release=assignment.release, code=error.code)))
+            raise
+        facts = ReleaseInstalled(release=release.number, files=dict(release.manifest.files))
+        await self._journal.append(Draft(facts))
+        await self._use(release)
+        self._runner.wake_all()
+
+    async def _take_lease(self, lease: Lease) -> None:
+        held = self._device.lease
+        if held is not None and held.lease == lease.lease:
+            return
+        if held is not None and lease.issued_at < held.issued_at:
+            raise Refused("lease.older", "this lease is older than the one held", advice="check the hub's clock")
+        facts = LeaseTaken(
+            lease=lease.lease,
+            issued_at=lease.issued_at,
+            expires_at=lease.expires_at,
+            actions=lease.actions,
+            value_cents=lease.value_cents,
+        )
+        await self._journal.append(Draft(facts))
+        self._runner.wake_all(held=True)
+
+    def status(self) -> Status:
+        runs = self._device.runs.values()
+        return Status(
+            release=self._device.release.release if self._device.release else 0,
+            size=self._journal.committed,
+            open_runs=len(runs),
+            waiting=sum(run.status == "waiting" for run in runs),
+            lease_expires_at=self._device.lease.expires_at if self._device.lease else 0,
+        )
+
+    def synced(self, size: int) -> None:
+        self._device.synced(size)
+        self._runner.wake_all(held=True)
+
+    def trouble(self, error: OutriderError) -> None:
+        self._troubles.add(error)
+
+    def linked(self, up: bool) -> None:
+        self._linked = up
+        if up:
+            self._troubles.clear("hub.unreachable")
+
+    # --- models ---------------------------------------------------------------------------------------------------
+
+    async def _use(self, release: Release) -> None:
+        """Put a verified release into force: its models are the only ones that may run."""
+        language, embedder = release.model("language"), release.model("embedder")
+        await self._models.use(
+            language=language.sha256 if language else "", embedder=embedder.sha256 if embedder else ""
+        )
+        self._planner.models = self._models
+        self._planner.embedder = embedder.sha256 if embedder else ""
+        self._remember.set()
+        if self._config.fetch_models:
+            if self._obtaining is not None:
+                self._obtaining.cancel()
+            self._obtaining = asyncio.create_task(self._obtain(release))
+
+    async def _obtain(self, release: Release) -> None:
+        """Fetch the release's models that are not here yet. Planning goes on without them meanwhile."""
+        for model in release.manifest.models:
+            try:
+                await asyncio.to_thread(obtain, self._home.root, model, self._config.model_cache)
+            except OutriderError as error:
+                self.trouble(error)
+        self._remember.set()
+
+    async def _embed_memory(self) -> None:
+        """Give every item a vector of the release's embedder, in the background."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._remember.wait(), _DUE_S)
+            self._remember.clear()
+            try:
+                await self._embed_missing()
+            except OutriderError as error:
+                self.trouble(error)
+
+    async def _embed_missing(self) -> None:
+        model = self._planner.embedder
+        while model and model == self._planner.embedder and not self._models.status().embedder.trouble:
+            missing = self._memory.without_vector(model, _BATCH_TEXTS)
+            if not missing:
+                return
+            result = await self._models.embed([text for _, text in missing])
+            names = [name for name, _ in missing]
+            self._memory.put_vectors(result.model, zip(names, result.embeddings, strict=True))
+
+    # --- watching -------------------------------------------------------------------------------------------------
+
+    async def _watch_inboxes(self) -> None:
+        inboxes: dict[str, Inbox] = {}
+        while True:
+            try:
+                await self._look_into(inboxes)
+            except OutriderError as error:
+                self.trouble(error)
+            await asyncio.sleep(self._config.inbox_poll_s)
+
+    async def _look_into(self, inboxes: dict[str, Inbox]) -> None:
+        installed = self._device.release
+        if installed is None:
+            return
+        for playbook in self._library.get(installed.release).playbooks.values():
+            inbox = inboxes.setdefault(
+                playbook.trigger.folder, Inbox(self._home.inboxes / playbook.trigger.folder)
+            )
+            for path in inbox.ready():
+                for run in await self._intake.take(path, playbook, installed.release):
+                    self._runner.wake(run)
+                self._runner.wake_all()
+
+    async def _look_for_due(self) -> None:
+        while True:
+            await asyncio.sleep(_DUE_S)
+            self._runner.wake_due()
+
+    async def _show_life(self) -> None:
+        """``live.json``: what only the running process knows, for ``agent status``."""
+        while True:
+            live = {
+                "pid": os.getpid(),
+                "started_at": self._started,
+                "at": now_us(),
+                "linked": self._linked,
+                "idle": self._runner.idle,
+                "problems": self._troubles.list(),
+                "model": msgspec.to_builtins(self._models.status()),
+                "rss_bytes": _rss(),
+            }
+            temporary = self._home.live.with_suffix(".new")
+            try:
+                temporary.write_bytes(msgspec.json.encode(live))
+                temporary.replace(self._home.live)
+            except OSError as error:
+                said = error.strerror or str(error)
+                self.trouble(Unavailable("disk.write", f"{self._home.live}: {said}", advice="free some space"))
+            await asyncio.sleep(_LIVE_S)
+
+
+def _tools(home: Home) -> dict[str, Tool]:
+    register = Register(home.register)
+    return {register.name: register}
+
+
+def _rss() -> int:
+    """Resident bytes of this process, 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0

