@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,9 @@ class Memory:
             " ORDER BY i.id"
         )
         rows = self._all(sql, model, *kinds, scope, now)
-        return [Kept(*row[:7], vector=Embedding(row[7], row[8]) if row[7] is not None else None) for row in rows]
+        return [
+            replace(Kept(*row[:7]), vector=Embedding(row[7], row[8]) if row[7] is not None else None) for row in rows
+        ]
 
     def search(self, text: str, *, limit: int = 20) -> list[Kept]:
         """Items whose words match, best first. Anything may be typed; it is never a query language."""
@@ -224,5 +226,7 @@ def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
 
 def _failed(path: Path, error: sqlite3.Error) -> OutriderError:
     if "full" in str(error):
-        return Unavailable("memory.disk-full", f"the disk of {path} is full", advice="free some space; nothing was lost")
+        return Unavailable(
+            "memory.disk-full", f"the disk of {path} is full", advice="free some space; nothing was lost"
+        )
     return Unavailable("memory.storage", f"{path}: {error}", advice="check the disk, restore memory from a backup")
