@@ -17,6 +17,7 @@ from typing import Literal
 from edge_agent.config import Home
 from edge_agent.doctor.findings import Finding
 from edge_agent.identity import load_key
+from edge_agent.lock import is_held
 from shared.errors import OutriderError
 
 _LITTLE_SPACE, _NO_SPACE = 1_000_000_000, 100_000_000  # bytes
@@ -168,21 +169,11 @@ def modes(home: Home) -> Iterator[Finding]:
 
 
 def running(home: Home) -> Finding:
-    """Whether an agent holds the lock. Taking it shared for an instant tells, and stops nobody."""
-    if not home.lock.exists():
-        return Finding("agent", "ok", "not running")
-    if sys.platform == "win32":
-        return Finding("agent", "ok", "whether it runs cannot be told here")
-    import fcntl
-
+    """Whether an agent holds the lock. Asking takes it for an instant."""
     try:
-        with home.lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return Finding("agent", "ok", "running")
+        return Finding("agent", "ok", "running" if is_held(home.lock) else "not running")
     except OSError as error:
         return Finding("agent", "fail", f"{home.lock}: {error.strerror}", "check the file's owner")
-    return Finding("agent", "ok", "not running")
 
 
 def keys(home: Home) -> Iterator[Finding]:
