@@ -21,7 +21,8 @@ from shared.errors import BadInput
 __all__ = ["agent", "audit", "doctor", "memory", "model"]
 
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]")
+    Path | None,
+    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -96,9 +97,13 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         return
     log, runs_ = found["log"], found["runs"]
     up = "running" if found["running"] else "stopped"
-    typer.echo(f"{found['name']} ({found['device']}), {up}, {'linked' if found['linked'] else 'not linked'} to {found['hub']}")
+    typer.echo(
+        f"{found['name']} ({found['device']}), {up}, {'linked' if found['linked'] else 'not linked'} to {found['hub']}"
+    )
     typer.echo(f"release   {found['release'] or 'none yet'}")
-    typer.echo(f"log       {log['size']} entries, {log['bytes'] // 1024} KiB, {found['synced']} countersigned by the hub")
+    typer.echo(
+        f"log       {log['size']} entries, {log['bytes'] // 1024} KiB, {found['synced']} countersigned by the hub"
+    )
     typer.echo(f"lease     {_lease(found['lease'])}")
     typer.echo(f"runs      {runs_['closed']} closed, {runs_['waiting']} waiting for a person, {runs_['held']} held")
     typer.echo(f"decided   {found['decided_alone']} alone, {found['asked']} asked, {found['denied']} denied")
@@ -170,7 +175,9 @@ def verify(
         typer.echo(f"  {report['runs_closed']} runs closed, {report['runs_open']} open, all in order")
     else:
         error = report["error"]
-        typer.echo(f"entry {report['bad_entry']}: [{error['code']}] {error['message']}\n  → {error['advice']}", err=True)
+        typer.echo(
+            f"entry {report['bad_entry']}: [{error['code']}] {error['message']}\n  → {error['advice']}", err=True
+        )
     if report["error"] is not None:
         raise typer.Exit(1)
 
@@ -219,7 +226,12 @@ def list_(
     rows = store.search(search, limit=limit) if search else store.items(limit=limit)
     store.close()
     if as_json:
-        _print([{"id": r.id, "kind": r.kind, "scope": r.scope, "source": r.source, "label": r.label, "text": r.text} for r in rows])
+        _print(
+            [
+                {"id": r.id, "kind": r.kind, "scope": r.scope, "source": r.source, "label": r.label, "text": r.text}
+                for r in rows
+            ]
+        )
         return
     for row in rows:
         typer.echo(f"{row.id}  {row.kind:10} {row.label:14} {row.text[:80]}")

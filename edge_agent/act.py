@@ -1,9 +1,9 @@
 """Act: carry out what the guard allowed, under an intent that is on the disk already.
 
-``perform`` takes an ``Allowed`` and nothing else, so a skipped guard does not type-check. ``settle`` takes an intent found
-without a result after a crash: nobody knows whether the effect happened. A tool that can be asked is asked by key; what
-never reached it is sent, under the same key. A tool that is idempotent is sent to again. Any other is left in doubt, for a
-person.
+``perform`` takes an ``Allowed`` and nothing else, so a skipped guard does not type-check. ``settle`` takes an intent
+found without a result after a crash: nobody knows whether the effect happened. A tool that can be asked is asked by
+key; what never reached it is sent, under the same key. A tool that is idempotent is sent to again. Any other is left in
+doubt, for a person.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Hands:
     def tool(self, name: str) -> Tool:
         found = self._tools.get(name)
         if found is None:
-            raise BadInput("tool.unknown", f"there is no tool {name!r} here", advice="install it, or correct the playbook")
+            raise BadInput(
+                "tool.unknown", f"there is no tool {name!r} here", advice="install it, or correct the playbook"
+            )
         return found
 
     async def perform(self, run: str, allowed: Allowed) -> Draft:
@@ -100,9 +102,7 @@ class Hands:
         facts = EffectObserved(step=step, key=action.key, matches=matches)
         return Draft(facts, run, {"shared": {"found": found}})
 
-    def _result(
-        self, run: str, step: str, key: str, receipt: Receipt, how: str, attempts: int, started: int
-    ) -> Draft:
+    def _result(self, run: str, step: str, key: str, receipt: Receipt, how: str, attempts: int, started: int) -> Draft:
         facts = ResultRecorded(
             step=step,
             key=key,

@@ -346,9 +346,7 @@ class Agent:
         if installed is None:
             return
         for playbook in self._library.get(installed.release).playbooks.values():
-            inbox = inboxes.setdefault(
-                playbook.trigger.folder, Inbox(self._home.inboxes / playbook.trigger.folder)
-            )
+            inbox = inboxes.setdefault(playbook.trigger.folder, Inbox(self._home.inboxes / playbook.trigger.folder))
             for path in inbox.ready():
                 for run in await self._intake.take(path, playbook, installed.release):
                     self._runner.wake(run)

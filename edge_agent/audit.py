@@ -1,4 +1,4 @@
-"""Reading a log file for ``outrider audit verify``. The judgement is ``shared.audit``'s; nothing here trusts the agent."""
+"""Reading a log file for ``outrider audit verify``. ``shared.audit`` judges it; nothing here trusts the agent."""
 
 from __future__ import annotations
 

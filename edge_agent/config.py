@@ -18,8 +18,12 @@ class Config(BaseSettings):
         description="Where the agent keeps its keys, log, memory, releases, models and inbox.",
     )
     runs_at_once: int = Field(default=4, ge=1, le=64, description="Runs worked on at the same time.")
-    model_threads: int = Field(default=1, ge=1, le=64, description="Threads of the model worker; one is best on a busy machine.")
-    model_idle_s: int = Field(default=300, ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it.")
+    model_threads: int = Field(
+        default=1, ge=1, le=64, description="Threads of the model worker; one is best on a busy machine."
+    )
+    model_idle_s: int = Field(
+        default=300, ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it."
+    )
     fetch_models: bool = Field(default=True, description="Fetch the models a release lists; without, add them by hand.")
     model_cache: Path | None = Field(default=None, description="A folder of model files to copy from before fetching.")
     inbox_poll_s: float = Field(default=0.5, gt=0, le=60, description="Seconds between looks at the watched folders.")

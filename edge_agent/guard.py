@@ -1,7 +1,7 @@
 """The guard: one verdict for one exact action, under the installed policy and the lease. Denies on anything missing.
 
-The host's own rules come first and no policy can lift them: no policy, no lease, a lease that ended or is spent, a clock
-that stands before the lease. Those denials *hold* a run, because a hub can mend them; Cedar's denials end it.
+The host's own rules come first and no policy can lift them: no policy, no lease, a lease that ended or is spent, a
+clock that stands before the lease. Those denials *hold* a run, because a hub can mend them; Cedar's denials end it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MONTH_S = 31 * 86_400  # what "no contact yet" and "no lease" count as, in seco
 
 @dataclass(frozen=True)
 class Case:
-    """What the guard is told of an action besides the run itself. ``label`` is the outcome it brings about, which after a
-    correction is the person's and not the plan's. ``approved`` is true on the second judgement, after a person said
+    """What the guard is told of an action besides the run itself. ``label`` is the outcome it brings about, which after
+    a correction is the person's and not the plan's. ``approved`` is true on the second judgement, after a person said
     yes."""
 
     action: str
@@ -97,7 +97,7 @@ class Guard:
         return ""
 
     def _context(self, run: Run, plan: PlanMade, case: Case, now: int) -> dict[str, int | bool | str]:
-        """What ``schema.cedarschema`` declares. Integers, because Cedar has no floats; local time is worked out here."""
+        """What ``schema.cedarschema`` declares. Integers, as Cedar has no floats; local time is worked out here."""
         lease, local = self._device.lease, self._local(now)
         return {
             "playbook": run.opened.playbook,

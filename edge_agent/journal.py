@@ -1,8 +1,10 @@
-"""The device's log on disk: one writer, group commit, a signed checkpoint with every commit. Format: ``shared/spec/log.md``.
+"""The device's log on disk: one writer, group commit, a signed checkpoint with every commit.
 
-An ``append`` that returned is on the disk: SQLite in WAL mode with ``synchronous=FULL``. Calls that arrive while a commit
-is under way share the next one, and the one signature and fsync it costs. A failed commit changes nothing and fails only
-its own callers; the log goes on from where it was.
+Format: ``shared/spec/log.md``.
+
+An ``append`` that returned is on the disk: SQLite in WAL mode with ``synchronous=FULL``. Calls that arrive while a
+commit is under way share the next one, and the one signature and fsync it costs. A failed commit changes nothing and
+fails only its own callers; the log goes on from where it was.
 
 Only the writer thread writes. Readers use a connection of their own and may be in any process.
 """
@@ -61,7 +63,9 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise Unavailable("log.missing", f"there is no log at {path}", advice="join a hub first: outrider agent join")
+            raise Unavailable(
+                "log.missing", f"there is no log at {path}", advice="join a hub first: outrider agent join"
+            )
         try:
             self._db = connect(path, writable=False)
             self._db.execute("SELECT 1 FROM entry LIMIT 1")
@@ -92,7 +96,8 @@ class LogReader:
     def of_types(self, *types: str) -> Iterator[Entry]:
         """Entries about the device itself (of no run) of some types, oldest first."""
         marks = ",".join("?" * len(types))
-        sql = f"SELECT data FROM entry WHERE type IN ({marks}) AND run = '' ORDER BY seq"  # noqa: S608 - only question marks are put in
+        # Only question marks are put in.
+        sql = f"SELECT data FROM entry WHERE type IN ({marks}) AND run = '' ORDER BY seq"  # noqa: S608
         for (data,) in self._rows(sql, *types):
             yield read(data)
 
@@ -143,7 +148,9 @@ class LogReader:
         """
         best: tuple[int, bytes] | None = None
         for size, note in self._rows("SELECT size, note FROM checkpoint WHERE size > ? ORDER BY size LIMIT 512", start):
-            if best is not None and (size - start > limits.BATCH_ENTRIES or self._bytes(start, size) > limits.BATCH_BYTES):
+            if best is not None and (
+                size - start > limits.BATCH_ENTRIES or self._bytes(start, size) > limits.BATCH_BYTES
+            ):
                 break
             best = (size, note)
         if best is None:
@@ -191,7 +198,7 @@ class Journal(LogReader):
             self.append_blocking([Draft(LogOpened(origin=origin, key=key.public.text, software=software))])
 
     def _resume(self) -> tuple[Frontier, int]:
-        """The tree's right edge and the newest entry's time; ``Tampered`` if the newest checkpoint does not fit them."""
+        """The tree's right edge and the newest entry's time; ``Tampered`` if the newest checkpoint misfits."""
         size = self.size
         row = self._one("SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1")
         if size == 0 and row is None:
@@ -209,7 +216,7 @@ class Journal(LogReader):
     # --- writing --------------------------------------------------------------------------------------------------
 
     def listen(self, listener: Listener) -> None:
-        """Call ``listener`` in the event loop with the entries of each commit, in order, before their writers resume."""
+        """Call ``listener`` in the event loop with each commit's entries, in order, before their writers resume."""
         self._listeners.append(listener)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -217,7 +224,7 @@ class Journal(LogReader):
         self._loop = loop
 
     async def append(self, *drafts: Draft) -> list[Entry]:
-        """Commit drafts together, in order; return when they are on the disk. Raises ``Unavailable('log.disk-full')``."""
+        """Commit drafts together, in order; return once on the disk. Raises ``Unavailable('log.disk-full')``."""
         self._loop = self._loop or asyncio.get_running_loop()
         return await asyncio.wrap_future(self._submit(list(drafts)))
 
@@ -339,7 +346,8 @@ class Journal(LogReader):
         db.execute("BEGIN IMMEDIATE")
         if rows:
             db.executemany(
-                "INSERT INTO entry VALUES (?, ?, ?, ?)", [(w.entry.seq, w.entry.run, w.entry.type, w.data) for w in rows]
+                "INSERT INTO entry VALUES (?, ?, ?, ?)",
+                [(w.entry.seq, w.entry.run, w.entry.type, w.data) for w in rows],
             )
             db.executemany(
                 "INSERT INTO body VALUES (?, ?, ?, ?)",

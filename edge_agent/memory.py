@@ -1,7 +1,8 @@
 """The agent's long-term memory: items as Automerge documents in SQLite, with words and vectors to find them by.
 
-SQLite is the only truth. The columns beside a document, the word index and the vectors are derived from it and can be made
-again. A vector carries the hash of the model that made it; vectors of another model are not used and are made anew.
+SQLite is the only truth. The columns beside a document, the word index and the vectors are derived from it and can be
+made again. A vector carries the hash of the model that made it; vectors of another model are not used and are made
+anew.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (id UNINDEXED, text, tokeniz
 _WORD = re.compile(r"\w+")
 # Words so common that they only slow the index down and blur its ranking.
 _STOP = frozenset(
-    "a an and are as at be by for from has have in is it its of on or that the this to was were will with".split()
+    "a an and are as at be by for from has have in is it its of on or that the this to was were will with".split()  # noqa: SIM905 - a list of words reads best as one line
 )
 
 
@@ -151,16 +152,17 @@ class Memory:
         """Items by id, of some kinds or of all."""
         marks = ",".join("?" * len(kinds))
         where = f"WHERE kind IN ({marks})" if kinds else ""
-        sql = f"SELECT id, sha256, kind, scope, source, text, label FROM item {where} ORDER BY id LIMIT ?"  # noqa: S608 - only question marks are put in
+        # Only question marks are put in.
+        sql = f"SELECT id, sha256, kind, scope, source, text, label FROM item {where} ORDER BY id LIMIT ?"  # noqa: S608
         return [Kept(*row) for row in self._all(sql, *kinds, limit)]
 
     def recall(self, kinds: Sequence[str], scope: str, model: str, now: int) -> list[Kept]:
         """What a planner compares with: unexpired items of some kinds in a scope, with their vectors of ``model``."""
         marks = ",".join("?" * len(kinds))
-        sql = (
-            "SELECT i.id, i.sha256, i.kind, i.scope, i.source, i.text, i.label, v.data, v.scale FROM item i"
+        sql = (  # only question marks are put in
+            "SELECT i.id, i.sha256, i.kind, i.scope, i.source, i.text, i.label, v.data, v.scale FROM item i"  # noqa: S608
             " LEFT JOIN vector v ON v.id = i.id AND v.model = ?"
-            f" WHERE i.kind IN ({marks}) AND i.scope IN (?, 'device') AND (i.expires_at = 0 OR i.expires_at > ?)"  # noqa: S608 - only question marks are put in
+            f" WHERE i.kind IN ({marks}) AND i.scope IN (?, 'device') AND (i.expires_at = 0 OR i.expires_at > ?)"
             " ORDER BY i.id"
         )
         rows = self._all(sql, model, *kinds, scope, now)
@@ -199,8 +201,8 @@ class Memory:
 
 
 def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
-    """Past decisions from a CSV with the columns ``description`` and ``lane``, and optionally ``reason``, ``decided_by``,
-    ``decided_on``. Raises ``BadInput('memory.import')`` with the row."""
+    """Past decisions from a CSV with the columns ``description`` and ``lane``, and optionally ``reason``,
+    ``decided_by``, ``decided_on``. Raises ``BadInput('memory.import')`` with the row."""
     from shared.memory import Item
 
     try:

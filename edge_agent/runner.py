@@ -1,8 +1,8 @@
 """The run engine: moves each run by what its entries say comes next, until it waits or ends.
 
-``shared.runs`` says what may follow; this module does it. Drafts are folded before they are committed, so an engine that
-went wrong stops before it writes, and all that needs no effect in between shares one commit: recall, plan, verdict and
-intent are one, result, observation and end another. The effect starts only after the intent is on the disk.
+``shared.runs`` says what may follow; this module does it. Drafts are folded before they are committed, so an engine
+that went wrong stops before it writes, and all that needs no effect in between shares one commit: recall, plan, verdict
+and intent are one, result, observation and end another. The effect starts only after the intent is on the disk.
 
 A run has one task at a time. What a run waits for (a person, a lease) wakes it through ``wake``.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from shared.entries import (
     RunClosed,
     type_of,
 )
-from shared.errors import BadInput, OutriderError, Tampered
+from shared.errors import BadInput, OutriderError, Tampered, Unavailable
 from shared.keys import Envelope
 from shared.playbook import Playbook
 from shared.policy import ALLOW, Verdict, permit
@@ -159,13 +160,21 @@ class Runner:
             try:
                 await self._advance(run_id)
             except OutriderError as error:
-                self._trouble(error)
-                asyncio.get_running_loop().call_later(_RETRY_S, self.wake, run_id)
+                self._put_off(run_id, error)
+            except Exception as error:  # noqa: BLE001 - the reason is below
+                # A task root: a fault in one run must not stop the others. The run stays where its log says it is.
+                traceback.print_exc()
+                said = f"{type(error).__name__} in run {run_id}"
+                self._put_off(run_id, Unavailable("agent.fault", said, advice="see the agent's output; report it"))
             finally:
                 self._busy.discard(run_id)
             if run_id in self._again:
                 self._again.discard(run_id)
                 self.wake(run_id)
+
+    def _put_off(self, run_id: str, error: OutriderError) -> None:
+        self._trouble(error)
+        asyncio.get_running_loop().call_later(_RETRY_S, self.wake, run_id)
 
     # --- moving one run -------------------------------------------------------------------------------------------
 
@@ -284,7 +293,10 @@ class Runner:
         run = turn.run
         assert run.plan is not None and run.verdict is not None and run.approval is not None
         verdict, _ = self._guard.judge(run, run.plan, self._case(run, playbook, action, approved=False))
-        if not verdict.held and (verdict.kind, sorted(verdict.rules)) != (run.verdict.verdict, sorted(run.verdict.rules)):
+        if not verdict.held and (verdict.kind, sorted(verdict.rules)) != (
+            run.verdict.verdict,
+            sorted(run.verdict.rules),
+        ):
             turn.add(ApprovalVoided(step=run.step, approval=run.approval.approval, code="approval.superseded"))
 
     # --- answers --------------------------------------------------------------------------------------------------

@@ -1,3 +1,3 @@
-"""The ground both sides stand on: bytes in, judgement out. No sockets, files, clocks or randomness except as arguments."""
+"""The ground both sides stand on: bytes in, judgement out. Sockets, files, clocks and chance come as arguments."""
 
 __version__ = "0.1.0"

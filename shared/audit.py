@@ -6,8 +6,8 @@
     4. every body is the one its entry committed to, or is gone
     5. every run folds: nothing acted without a verdict, nothing went on after its end
 
-A log's first entry names its key. Whoever audits must know that key, or the hub's, from elsewhere: a log that was made up
-whole is consistent with itself.
+A log's first entry names its key. Whoever audits must know that key, or the hub's, from elsewhere: a log that was made
+up whole is consistent with itself.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ class _Auditor:
         report = self._report
         report.bad_entry = report.entries
         if left is not None:
-            raise Tampered("log.cut", f"a checkpoint of {left.size} entries is here", advice="newer entries were removed")
+            raise Tampered(
+                "log.cut", f"a checkpoint of {left.size} entries is here", advice="newer entries were removed"
+            )
         if report.entries == 0:
             raise BadInput("log.empty", "there are no entries", advice="name a log")
         if self._signed != report.entries:

@@ -22,7 +22,7 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def canonical(value: Any) -> bytes:
-    """Deterministic JSON of dicts, lists, strings, ints, bools, None and msgspec structs. Raises ``BadInput`` on a float.
+    """Deterministic JSON of dicts, lists, strings, ints, bools, None and msgspec structs; ``BadInput`` on a float.
 
     Struct fields are written in sorted order too, so a struct and the dict it came from have the same bytes.
     """
@@ -45,7 +45,7 @@ def _no_floats(value: Any) -> None:
 
 
 def parse(data: bytes | str, kind: type[T], *, code: str, what: str) -> T:
-    """Read JSON strictly into ``kind``. Unknown fields are refused where the struct forbids them; never ``ValueError``."""
+    """Read JSON strictly into ``kind``. Unknown fields are refused where it forbids them; never ``ValueError``."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -122,7 +122,7 @@ class ContextRecalled(Facts, frozen=True):
 
 
 class PlanMade(Facts, frozen=True):
-    """A recommendation. ``action`` is empty when the planner abstained. Body: the action, fields, reason and sources."""
+    """A recommendation. ``action`` is empty when the planner abstained. Body: action, fields, reason and sources."""
 
     step: str
     planner: str

@@ -162,7 +162,7 @@ def verify_cosignature(note: bytes, name: str, key: PublicKey) -> int:
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Signed bytes. The signature covers ``outrider/<purpose>/v1\\n`` and the payload, so purposes cannot be swapped."""
+    """Signed bytes. The signature covers ``outrider/<purpose>/v1\\n`` and the payload: purposes cannot be swapped."""
 
     purpose: str
     payload: str

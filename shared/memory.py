@@ -1,9 +1,11 @@
-"""A memory item as one small Automerge document. This module alone touches Automerge. Spec page: ``shared/spec/memory.md``.
+"""A memory item as one small Automerge document. This module alone touches Automerge.
 
-The document's root is a map: ``kind``, ``scope``, ``source``, ``sensitivity``, ``subject`` (strings), ``confidence`` (permille),
-``valid_from`` and ``expires_at`` (microseconds, 0 for none), ``text`` (a text object, so that edits merge), ``fields`` (a map of
-strings) and ``tags`` (a map from tag to true, which is a set that merges). No counters: in this codec a counter write can
-crash the process. Every write goes through a transaction, and an item is one change.
+Spec page: ``shared/spec/memory.md``.
+
+The document's root is a map: ``kind``, ``scope``, ``source``, ``sensitivity``, ``subject`` (strings), ``confidence``
+(permille), ``valid_from`` and ``expires_at`` (microseconds, 0 for none), ``text`` (a text object, so that edits merge),
+``fields`` (a map of strings) and ``tags`` (a map from tag to true, which is a set that merges). No counters: in this
+codec a counter write can crash the process. Every write goes through a transaction, and an item is one change.
 
 Only documents made on this device are opened here. Changes from elsewhere must be screened first.
 """
@@ -98,7 +100,9 @@ def open_item(saved: bytes) -> Item:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        raise Tampered("memory.document", "a memory item does not open", advice="restore memory from a backup") from error
+        raise Tampered(
+            "memory.document", "a memory item does not open", advice="restore memory from a backup"
+        ) from error
     return msgspec.convert({**strings, **integers, "text": text, "fields": fields, "tags": tags}, Item)
 
 

@@ -110,7 +110,9 @@ class Rule(_Part, frozen=True):
 
 
 class Playbook(_Part, frozen=True):
-    """A validated playbook. ``fields`` are what a planner reads out of the text, in its own grammar. ``digest`` identifies exactly what it says, whatever its YAML looked like."""
+    """A validated playbook. ``fields`` are what a planner reads out of the text, in its own grammar. ``digest``
+    identifies exactly what it says, whatever its YAML looked like.
+    """
 
     playbook: Name
     version: Annotated[int, msgspec.Meta(ge=1)]

@@ -43,7 +43,7 @@ _ID = re.compile(r"^[a-z0-9][a-z0-9.-]{0,63}$")
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One action before the guard. ``context`` holds what ``schema.cedarschema`` declares: integers, booleans, strings."""
+    """One action before the guard. ``context`` holds what ``schema.cedarschema`` declares: integers, booleans, text."""
 
     device: str
     tool: str
@@ -138,7 +138,7 @@ def _parse_policies(text: str, where: str) -> Any:
 
 
 def _rule_ids(text: str, where: str) -> dict[str, str]:
-    """Each rule's ``@id`` and ``@about``. Cedar takes duplicate and missing ids silently; a verdict must name one rule."""
+    """Each rule's ``@id`` and ``@about``. Cedar lets ids be missing or double; a verdict must name one rule."""
     about: dict[str, str] = {}
     rules: dict[str, dict[str, Any]] = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     if not rules:

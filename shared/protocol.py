@@ -1,7 +1,7 @@
 """The messages of the link, and their one version. Spec page: ``shared/spec/link.md``.
 
-Each message is one WebSocket text frame of JSON with its type in ``t``. Unknown types and fields are refused. Bytes that
-were signed or hashed travel as the strings they were, never as structures that would have to be written again.
+Each message is one WebSocket text frame of JSON with its type in ``t``. Unknown types and fields are refused. Bytes
+that were signed or hashed travel as the strings they were, never as structures that would have to be written again.
 
 History of PROTOCOL_VERSION
     1   2026-11-22   first version
@@ -179,8 +179,8 @@ def error_of(message: Refusal) -> OutriderError:
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /api/join``: a one-time token's secret and the public keys the device made. The token a person carries is
     ``SECRET.FINGERPRINT``; the fingerprint (``PublicKey.fingerprint``) is the hub's and stays with the device, which
-    accepts only an answer signed by that key. Both proofs are signatures over ``join_bytes``, by the key they stand for:
-    nobody can enrol a key that is not theirs."""
+    accepts only an answer signed by that key. Both proofs are signatures over ``join_bytes``, by the key they stand
+    for: nobody can enrol a key that is not theirs."""
 
     version: int
     token: str
@@ -201,8 +201,8 @@ def join_bytes(fingerprint: str, join: Join) -> bytes:
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hub's answer, sealed in an ``Envelope`` for the purpose ``joined``: its name and key, the TUF root to trust
-    (text of root.json) and the oldest metadata versions to accept (``timestamp``, ``snapshot``, ``targets``), so that an
-    old repository cannot be passed off on a new device. ``origin`` names the device's log."""
+    (text of root.json) and the oldest metadata versions to accept (``timestamp``, ``snapshot``, ``targets``), so that
+    an old repository cannot be passed off on a new device. ``origin`` names the device's log."""
 
     device: str
     hub: str

@@ -28,7 +28,8 @@ OUTCOMES = (DONE, DENIED, DECLINED, FAILED, REFERRED)
 @dataclass(frozen=True)
 class Run:
     """A run so far. ``status`` is one of: opened, planned, judged, held, waiting, approved, intended, doubted,
-    resulted, observed, closed. ``action`` is the digest in force: the planner's, or the one a person put in its place."""
+    resulted, observed, closed. ``action`` is the digest in force: the planner's, or the one a person put in its
+    place."""
 
     id: str
     opened: e.RunOpened

@@ -1,8 +1,11 @@
-"""The agent's end of the link: one WebSocket to the hub, kept alive, resumable at any byte. Protocol: ``shared/spec/link.md``.
+"""The agent's end of the link: one WebSocket to the hub, kept alive, resumable at any byte.
 
-Up go batches of the log, each under one checkpoint, one in flight at a time: what the hub has accepted is exact, so a cut
-at any moment costs at most a batch sent twice. Down come notices, which carry nothing but the hint to pull, and on a pull
-the hub's signed messages. Every message is judged before it is used; one that cannot be ends the connection, not the agent.
+Protocol: ``shared/spec/link.md``.
+
+Up go batches of the log, each under one checkpoint, one in flight at a time: what the hub has accepted is exact, so a
+cut at any moment costs at most a batch sent twice. Down come notices, which carry nothing but the hint to pull, and on
+a pull the hub's signed messages. Every message is judged before it is used; one that cannot be ends the connection, not
+the agent.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ class Receiver(Protocol):
 
 @dataclass
 class Backoff:
-    """Waits that double up to a bound, each drawn at random from its upper half so that a fleet does not return at once."""
+    """Waits that double up to a bound, each drawn from its upper half at random: a fleet does not return at once."""
 
     chance: random.Random
     first: float = limits.BACKOFF_FIRST_SECONDS

@@ -1,4 +1,4 @@
-"""Joining a hub: the device makes its keys, a one-time token vouches for it, the hub's fingerprint in the token vouches back."""
+"""Joining a hub: the device makes its keys, a token vouches for it, the hub's fingerprint in the token vouches back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def _post(url: str, request: Join) -> bytes:
             headers={"Content-Type": "application/json"},
         )
     except urllib3.exceptions.HTTPError as error:
-        raise Unavailable("hub.unreachable", f"{url}: {error}", advice="check the address; is the hub running?") from error
+        raise Unavailable(
+            "hub.unreachable", f"{url}: {error}", advice="check the address; is the hub running?"
+        ) from error
     if answer.status != 200:
         raise _refusal(url, answer.status, answer.data)
     return answer.data

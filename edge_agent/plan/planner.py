@@ -1,9 +1,9 @@
 """From a run's event to a plan on record: what was recalled, what is recommended, and the exact action that follows.
 
-The recommendation is ``triage``'s. This module brings it the past decisions (fitted once, again when memory has grown), and
-turns its answer into an action of one of the step's tools: each argument is filled from the recommendation (``lane``,
-``reason``), the fields it read, or the run's own inputs, by name. Private inputs are never used as arguments.
-"""
+The recommendation is ``triage``'s. This module brings it the past decisions (fitted once, again when memory has
+grown), and turns its answer into an action of one of the step's tools: each argument is filled from the
+recommendation (``lane``, ``reason``), the fields it read, or the run's own inputs, by name. Private inputs are never
+used as arguments."""
 
 from __future__ import annotations
 
@@ -48,10 +48,17 @@ class _Past:
 
 
 class Planner:
-    """Plans for one agent. ``models`` is ``None`` where no model may run; ``embedder`` is the hash of the one in use."""
+    """Plans for one agent. ``models`` is ``None`` where no model may run; ``embedder`` is the hash of the one in
+    use."""
 
     def __init__(
-        self, memory: Memory, *, now: Callable[[], int], monotonic_us: Callable[[], int], models: Models | None, embedder: str
+        self,
+        memory: Memory,
+        *,
+        now: Callable[[], int],
+        monotonic_us: Callable[[], int],
+        models: Models | None,
+        embedder: str,
     ) -> None:
         self._memory = memory
         self._now = now
@@ -92,7 +99,7 @@ class Planner:
             latency_us=self._clock() - started,
             prompt_tokens=found.prompt_tokens,
             reused_tokens=found.reused_tokens,
-            generated_tokens=found.generated_tokens,
+            generated_tokens=0,
             cost_cents=0,
             tool=tool,
             action=action.digest if action else "",
@@ -111,9 +118,7 @@ class Planner:
             fresh = past.model is not None and past.embedder == self.embedder
             if fresh and (changes == 0 or (changes < _REFIT_AFTER and elapsed < _REFIT_SECONDS)):
                 return past
-            kept = await asyncio.to_thread(
-                self._memory.recall, wanted.kinds, wanted.scope, self.embedder, self._now()
-            )
+            kept = await asyncio.to_thread(self._memory.recall, wanted.kinds, wanted.scope, self.embedder, self._now())
             past.items = {item.id: item for item in kept}
             past.model = await asyncio.to_thread(_fit, kept, wanted.nearest)
             past.version, past.embedder, past.fitted_at = version, self.embedder, self._clock() / 1e6
@@ -124,7 +129,9 @@ def _fit(kept: list[Kept], nearest: int) -> LaneModel:
     """Vectors are used only where every item has one: half a memory with vectors would favour that half."""
     whole = all(item.vector is not None for item in kept)
     cases = [
-        PastCase(item.id, item.sha256, item.text, item.label, item.vector if whole else None) for item in kept if item.label
+        PastCase(item.id, item.sha256, item.text, item.label, item.vector if whole else None)
+        for item in kept
+        if item.label
     ]
     return LaneModel.fit(cases, nearest=nearest)
 
@@ -133,7 +140,12 @@ def _fill(
     wanted: Mapping[str, Argument], found: Recommendation, lane: str, inputs: Mapping[str, str | int | None]
 ) -> tuple[Arguments, list[str]]:
     """The tool's arguments by name, and the required ones that nothing fills."""
-    known: dict[str, str | int | None] = {**inputs, **found.values, "lane": lane or None, "reason": found.reason or None}
+    known: dict[str, str | int | None] = {
+        **inputs,
+        **found.values,
+        "lane": lane or None,
+        "reason": found.reason or None,
+    }
     filled: Arguments = {}
     missing = []
     for name, argument in wanted.items():

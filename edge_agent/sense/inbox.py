@@ -8,6 +8,7 @@ are on the disk, and ``source.read`` with them, is the file moved to ``taken/``;
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -50,7 +51,7 @@ class Inbox:
         self._seen: dict[Path, Found] = {}
 
     def ready(self) -> list[Path]:
-        """Files that have not changed since the last call, oldest first. Hidden files and partial downloads are left."""
+        """Files that have not changed since the last call, oldest first. Hidden and partial files are left."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         now: dict[Path, Found] = {}
         for path in self.folder.iterdir():
@@ -75,7 +76,7 @@ class Intake:
     async def take(self, path: Path, playbook: Playbook, release: int) -> list[str]:
         """Open a run for each usable new row; return their ids. Raises only when the disk does."""
         try:
-            data = path.read_bytes()
+            data = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
             raise Unavailable("intake.unreadable", f"{path}: {error.strerror}", advice="check its owner") from error
         sha256 = hex_sha256(data)

@@ -1,7 +1,8 @@
 """A CSV file to rows that fit a playbook's inputs. Bytes in, judgement out: the folder itself is watched elsewhere.
 
-A file that cannot be read as a table is refused whole. In a file that can, each bad row is refused by itself with a code,
-and the others go on. Columns the playbook does not name are refused or dropped, as it says; dropped ones are never kept.
+A file that cannot be read as a table is refused whole. In a file that can, each bad row is refused by itself with a
+code, and the others go on. Columns the playbook does not name are refused or dropped, as it says; dropped ones are
+never kept.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def _decode(data: bytes) -> str:
             where=f"line {line}",
         ) from error
     if "\x00" in text:
-        raise BadInput("intake.csv", "the file has NUL bytes", advice="save it as 'CSV UTF-8'; it may be UTF-16 or binary")
+        raise BadInput(
+            "intake.csv", "the file has NUL bytes", advice="save it as 'CSV UTF-8'; it may be UTF-16 or binary"
+        )
     return text
 
 
@@ -145,7 +148,10 @@ def _row(number: int, cells: list[str], width: int, places: dict[str, int], play
     where = f"row {number}"
     if len(cells) != width:
         raise BadInput(
-            "intake.row.width", f"{len(cells)} cells for {width} columns", advice="quote cells that hold commas", where=where
+            "intake.row.width",
+            f"{len(cells)} cells for {width} columns",
+            advice="quote cells that hold commas",
+            where=where,
         )
     inputs: dict[str, Value] = {}
     for name, entry in playbook.inputs.items():
@@ -190,4 +196,6 @@ def _date(name: str, text: str, where: str) -> str:
     try:
         return datetime.date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise BadInput("intake.field.date", f"{name} is not a date", advice="write it as 2026-03-31", where=where) from error
+        raise BadInput(
+            "intake.field.date", f"{name} is not a date", advice="write it as 2026-03-31", where=where
+        ) from error

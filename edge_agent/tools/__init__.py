@@ -1,7 +1,8 @@
 """Tools: what an agent can do to the world. Each adapter says what kind of effect it has and how it can be asked.
 
-An adapter never decides whether to act: it is given an action the guard allowed, and the idempotency key under which the
-intent was committed. ``send`` may be called again with the same key only where ``idempotent`` or ``askable`` says so.
+An adapter never decides whether to act: it is given an action the guard allowed, and the idempotency key under which
+the intent was committed. ``send`` may be called again with the same key only where ``idempotent`` or ``askable`` says
+so.
 """
 
 from __future__ import annotations

@@ -25,6 +25,13 @@ CREATE TABLE IF NOT EXISTS decisions (
 CREATE TABLE IF NOT EXISTS calls (key TEXT NOT NULL, at INTEGER NOT NULL);
 """
 
+_ARGUMENTS = {
+    "application_id": Argument(about="the application's number"),
+    "lane": Argument(about="the lane it is routed to"),
+    "work_type": Argument(required=False, about="what kind of work it is"),
+    "reason": Argument(about="one line for the file"),
+}
+
 
 class Register:
     """``register.decide``: route an application into a lane."""
@@ -33,12 +40,7 @@ class Register:
     effect: Effect = "reversible"
     idempotent = True
     askable = True
-    arguments = {
-        "application_id": Argument(about="the application's number"),
-        "lane": Argument(about="the lane it is routed to"),
-        "work_type": Argument(required=False, about="what kind of work it is"),
-        "reason": Argument(about="one line for the file"),
-    }
+    arguments = _ARGUMENTS
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,7 +63,9 @@ class Register:
             with closing(self._open()) as db:
                 db.execute("BEGIN IMMEDIATE")
                 db.execute("INSERT INTO calls VALUES (?, ?)", (key, at))
-                known = db.execute("SELECT key FROM decisions WHERE application_id = ?", (a["application_id"],)).fetchone()
+                known = db.execute(
+                    "SELECT key FROM decisions WHERE application_id = ?", (a["application_id"],)
+                ).fetchone()
                 if known is None:
                     row = (key, a["application_id"], a["lane"], a.get("work_type"), a["reason"], at, 1)
                     db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
