@@ -147,7 +147,12 @@ class Release:
         names = [model.name for model in self.manifest.models]
         for number, model in enumerate(names):
             if model in names[:number]:
-                raise BadInput("release.model-twice", f"two models are named {model!r}", advice="remove one")
+                raise BadInput(
+                    "release.model-twice",
+                    f"two models are named {model!r}",
+                    advice="remove one",
+                    where=f"models[{number}]",
+                )
         for name, book in self.playbooks.items():
             path = self.manifest.playbooks[name]
             if book.playbook != name:
