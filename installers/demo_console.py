@@ -109,7 +109,16 @@ class Console:
         return list(dict.fromkeys(re.findall(r"/approvals/(app_[0-9a-f]+)/answer", self.get("/approvals"))))
 
     def answer(self, approval: str, answer: str, reason: str, **arguments: str) -> None:
-        form = next((f for f in self.forms(f"/approvals/{approval}") if f.action.endswith("/answer")), None)
-        if form is None:
-            raise Stop(f"the page of approval {approval} shows no form to answer with", "see the hub's log")
-        self.send(form, answer=answer, reason=reason, **{f"arg.{name}": value for name, value in arguments.items()})
+        """Send the form of that page which gives this answer. A choice is one that the page offers."""
+        for form in self.forms(f"/approvals/{approval}"):
+            if form.action.endswith("/answer") and form.fields.get("answer") == answer:
+                break
+        else:
+            raise Stop(f"the page of approval {approval} has no form to {answer} it", "see the hub's log")
+        values = {f"arg.{name}": value for name, value in arguments.items()}
+        for name, value in values.items():
+            if value not in form.choices.get(name, [value]):
+                raise Stop(f"the page of approval {approval} does not offer {value}", "see the page")
+        if "reason" in form.fields:
+            values["reason"] = reason
+        self.send(form, **values)

@@ -196,7 +196,6 @@ class Wire:
         self._lock = threading.Lock()
         self._listener: socket.socket | None = _listen(0)
         self.port: int = self._listener.getsockname()[1]
-        self.carried = 0
 
     @property
     def url(self) -> str:
@@ -259,7 +258,6 @@ class Wire:
                     if not data:
                         return
                     other[source].sendall(data)
-                    self.carried += len(data)
         except (OSError, ValueError):
             return
         finally:

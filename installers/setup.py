@@ -99,9 +99,12 @@ def run(command: list[str], note: Callable[[str], str | None], live: Live, **ext
     """Run a long command, its output to the log; ``note`` makes of a line what is worth showing.
 
     Raises ``Failed`` with the command's last words if it does not end well."""
-    with LOG.open("a", encoding="utf-8") as log:
-        log.write(f"\n$ {' '.join(command)}\n")
-        child = subprocess.Popen(
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **extra}
+    tail: list[str] = []
+    shown = "starting"
+    with (
+        LOG.open("a", encoding="utf-8") as log,
+        subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -109,21 +112,20 @@ def run(command: list[str], note: Callable[[str], str | None], live: Live, **ext
             text=True,
             errors="replace",
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **extra},
-        )
+            env=environment,
+        ) as child,
+    ):
+        log.write(f"\n$ {' '.join(command)}\n")
         assert child.stdout is not None
-        tail: list[str] = []
-        shown = "starting"
         try:
             for line in child.stdout:
                 log.write(line)
                 tail = [*tail[-400:], line]
                 shown = note(line) or shown
                 live.show(shown)
-        finally:
-            if child.poll() is None and sys.exc_info()[0] is not None:
-                child.terminate()
-            child.wait()
+        except BaseException:  # whatever stops setup, Ctrl-C first of all, stops what it started
+            child.terminate()
+            raise
     if child.returncode:
         raise Failed(_last_words(tail), *advice_on("".join(tail)), f"the whole output is in {LOG.relative_to(ROOT)}")
 
