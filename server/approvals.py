@@ -38,9 +38,9 @@ class Library(Protocol):
 
 @dataclass(frozen=True)
 class ApprovalView:
-    """A question as shown. Times are microseconds since 1970 UTC, ``confidence`` is permille. ``rules`` are the ids that
-    decided, with what their author says of them; ``lanes`` the ids and labels a correction may name. What stood in an
-    erased body is empty. ``run`` is the run's name, ``run_id`` what ``Record.run`` finds it by."""
+    """A question as shown. Times are microseconds since 1970 UTC, ``confidence`` is permille. ``rules`` are the ids
+    that decided, with what their author says of them; ``lanes`` the ids and labels a correction may name. What stood in
+    an erased body is empty. ``run`` is the run's name, ``run_id`` what ``Record.run`` finds it by."""
 
     id: str
     device: str

@@ -68,6 +68,13 @@ class Subscription:
                 self._ready.clear()
             await self._ready.wait()
 
+    def drain(self) -> list[Event]:
+        """What waits already, without waiting for more: a burst can be told as one."""
+        with self._lock:
+            waiting = list(self._events)
+            self._events.clear()
+        return waiting
+
     def close(self) -> None:
         with self._lock:
             self._closed = True

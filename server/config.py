@@ -48,6 +48,11 @@ class HubConfig(BaseSettings):
         """The TUF repository that ``/tuf`` serves."""
         return self.home / "repository"
 
+    def address(self, port: int) -> str:
+        """The base URL people and agents on this machine use."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
     def allowed_hosts(self, port: int) -> frozenset[str]:
         """The exact Host headers to answer, lower case, when listening on ``port``."""
         own = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}

@@ -19,8 +19,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from server.store import HubLog
 from server.store.tables import SESSIONS, USERS
+from server.throttle import Throttle
 from shared.entries import Draft, UserAdded, Written
-from shared.errors import BadInput, Conflict
+from shared.errors import BadInput, Conflict, Refused
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -35,12 +36,10 @@ class User:
 
 
 @dataclass(frozen=True)
-class Session:
-    """A signed-in browser. ``token`` is the cookie's value, ``csrf`` must come back with every form it sends."""
+class SignedIn:
+    """A live session. ``csrf`` must come back with every form it sends."""
 
-    token: str
-    user: str
-    roles: tuple[str, ...]
+    user: User
     csrf: str
     expires_at: int
 
@@ -54,6 +53,8 @@ class Users:
         self._session_us = session_seconds * 1_000_000
         self._hasher = PasswordHasher()
         self._nobody = self._hasher.hash(hublog.random(32).hex())
+        self._by_name = Throttle(10, 300, hublog.clock, code="user.throttled")
+        self._by_client = Throttle(50, 300, hublog.clock, code="user.throttled")
         self._hashing = threading.BoundedSemaphore(2)  # each takes 64 MB; a burst of sign-ins must not take more
 
     def add(self, name: str, password: str, roles: Sequence[str]) -> None:
@@ -75,14 +76,23 @@ class Users:
             found = conn.execute(select(USERS.c.name, USERS.c.roles, USERS.c.added_at).order_by(USERS.c.name))
             return [User(row.name, tuple(json.loads(row.roles)), row.added_at) for row in found]
 
-    def verify(self, name: str, password: str) -> User | None:
-        """The user, if the password is theirs. Whoever asks slows down repeated failures."""
+    def verify(self, name: str, password: str, *, client: str = "") -> User:
+        """The user, if the password is theirs; else ``Refused('user.credentials' | 'user.throttled')``.
+
+        ``client`` is where the attempt comes from (an address), and is throttled too.
+        """
+        keys = [(self._by_name, name[:64])] + ([(self._by_client, client)] if client else [])
+        for throttle, key in keys:
+            throttle.check(key)
         with self._store.read() as conn:
             row = conn.execute(select(USERS).where(USERS.c.name == name)).first()
         with self._hashing:
             right = self._matches(row.password if row else self._nobody, password[: _LONGEST + 1])
         if row is None or not right:
-            return None
+            for throttle, key in keys:
+                throttle.fail(key)
+            raise Refused("user.credentials", "the name or the password is wrong", advice="try again")
+        self._by_name.forget(name[:64])
         return User(row.name, tuple(json.loads(row.roles)), row.added_at)
 
     def _matches(self, hashed: str, password: str) -> bool:
@@ -91,39 +101,36 @@ class Users:
         except (VerifyMismatchError, InvalidHashError):
             return False
 
-    def create_session(self, name: str) -> Session:
-        """A new session for a user who was verified just now. The store keeps only the hash of its token."""
-        token, csrf, now = self._log.random(32).hex(), self._log.random(32).hex(), self._log.clock()
+    def create_session(self, user: User) -> tuple[str, SignedIn]:
+        """A new cookie value (given once, kept hashed) and its session, for a user who was verified just now."""
+        token, now = self._log.random(32).hex(), self._log.clock()
+        session = SignedIn(user, self._log.random(32).hex(), now + self._session_us)
+        row = {
+            "token_sha256": _hash(token),
+            "user": user.name,
+            "csrf": session.csrf,
+            "created_at": now,
+            "expires_at": session.expires_at,
+        }
         with self._store.write() as conn:
-            roles = conn.execute(select(USERS.c.roles).where(USERS.c.name == name)).scalar()
-            if roles is None:
-                raise BadInput("user.unknown", f"there is no user {name[:80]!r}", advice="see the list of users")
-            session = Session(token, name, tuple(json.loads(roles)), csrf, now + self._session_us)
-            row = {
-                "token_sha256": _hash(token),
-                "user": name,
-                "csrf": csrf,
-                "created_at": now,
-                "expires_at": session.expires_at,
-            }
             conn.execute(delete(SESSIONS).where(SESSIONS.c.expires_at <= now))
             conn.execute(insert(SESSIONS), [row])
-        return session
+        return token, session
 
-    def lookup_session(self, token: str) -> Session | None:
+    def session(self, token: str) -> SignedIn | None:
         """The session of a cookie's value; ``None`` when there is none, or it has ended."""
         with self._store.read() as conn:
             row = conn.execute(
-                select(SESSIONS.c.csrf, SESSIONS.c.expires_at, USERS.c.name, USERS.c.roles)
+                select(SESSIONS.c.csrf, SESSIONS.c.expires_at, USERS.c.name, USERS.c.roles, USERS.c.added_at)
                 .join(USERS, USERS.c.name == SESSIONS.c.user)
                 .where(SESSIONS.c.token_sha256 == _hash(token), SESSIONS.c.expires_at > self._log.clock())
             ).first()
         if row is None:
             return None
-        return Session(token, row.name, tuple(json.loads(row.roles)), row.csrf, row.expires_at)
+        return SignedIn(User(row.name, tuple(json.loads(row.roles)), row.added_at), row.csrf, row.expires_at)
 
-    def destroy_session(self, token: str) -> None:
-        """Sign out. An unknown token is no error."""
+    def end_session(self, token: str) -> None:
+        """Sign out. An unknown cookie is no error."""
         with self._store.write() as conn:
             conn.execute(delete(SESSIONS).where(SESSIONS.c.token_sha256 == _hash(token)))
 

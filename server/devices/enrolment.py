@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from server.store import HubLog
 from server.store.tables import DEVICES, TOKENS, DeviceRow
 from server.throttle import Throttle
-from shared.codec import canonical, unb64
+from shared.codec import canonical
 from shared.entries import DeviceEnrolled, Draft, TokenIssued, Written
 from shared.errors import BadInput, Conflict, OutriderError, Refused
 from shared.keys import Envelope, PublicKey, seal
@@ -126,6 +126,13 @@ class Enrolment:
         return str(row.id)
 
 
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise BadInput("join.keys", "a key's proof is not hex", advice="update the device's software") from error
+
+
 def _used() -> Refused:
     return Refused("token.used", "the token was used already", advice="ask for a new one: outrider hub token")
 
@@ -171,6 +178,5 @@ def _check(join: Join, fingerprint: str) -> tuple[PublicKey, PublicKey]:
         )
     message = join_bytes(fingerprint, join)
     for key, proof in ((log_key, join.log_proof), (link_key, join.link_proof)):
-        signature = unb64(proof, what="a key's proof")
-        key.verify(signature, message, code="join.proof", what="the request to join")
+        key.verify(_unhex(proof), message, code="join.proof", what="the request to join")
     return log_key, link_key

@@ -129,6 +129,7 @@ def _run_row(device: str, run: runs.Run) -> dict[str, Any]:
         "outcome": closed.outcome if closed else "",
         "code": closed.code if closed else "",
         "approval": run.approval.approval if run.approval else "",
+        "verdict": run.verdict.verdict if run.verdict else "",
         "plan_seq": run.plan_seq,
         "closed_at": run.closed_at,
     }

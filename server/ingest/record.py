@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, func, select
 
 from server.ingest.views import Counts, RunView, Story, StoryEntry
 from server.store import Store
@@ -15,6 +15,7 @@ from server.store.tables import APPROVALS, BODIES, CHECKPOINTS, DEVICES, ENTRIES
 from shared import entries as e
 from shared import runs
 from shared.errors import BadInput, Conflict
+from shared.policy import ALLOW, DENY
 
 _MOST = 500
 _STORY = 2_000  # entries of one run that are shown
@@ -64,25 +65,31 @@ class Record:
             return _story(_view(row), conn.execute(_chain(row.device, row.id)).all())
 
     def counts(self) -> Counts:
-        waiting = (
-            select(func.count())
-            .select_from(APPROVALS)
-            .where(APPROVALS.c.state == "waiting", APPROVALS.c.expires_at > self._clock())
-        )
+        was_asked = exists().where(APPROVALS.c.device == RUNS.c.device, APPROVALS.c.run == RUNS.c.id)
+        asked = select(APPROVALS.c.device, APPROVALS.c.run).distinct().subquery()
+        still = (APPROVALS.c.state == "waiting", APPROVALS.c.expires_at > self._clock())
+        denied = (RUNS.c.verdict == DENY, RUNS.c.status != "held", ~was_asked)
         with self._store.read() as conn:
             by_status = _tally(conn, RUNS.c.status)
             total = sum(by_status.values())
             return Counts(
-                devices=_count(conn, select(func.count()).select_from(DEVICES).where(DEVICES.c.state == "active")),
+                devices=_count(conn, _how_many(DEVICES).where(DEVICES.c.state == "active")),
                 entries=_count(conn, select(func.coalesce(func.sum(DEVICES.c.held), 0))),
                 runs=total,
                 open=total - by_status.get("closed", 0),
-                waiting=_count(conn, waiting),
+                waiting=_count(conn, _how_many(APPROVALS).where(*still)),
+                alone=_count(conn, _how_many(RUNS).where(RUNS.c.verdict == ALLOW, ~was_asked)),
+                asked=_count(conn, _how_many(asked)),
+                denied=_count(conn, _how_many(RUNS).where(*denied)),
                 by_status=by_status,
                 by_label=_tally(conn, RUNS.c.label),
                 by_outcome=_tally(conn, RUNS.c.outcome),
                 by_planner=_tally(conn, RUNS.c.planner),
             )
+
+
+def _how_many(rows: FromClause) -> Select[Any]:
+    return select(func.count()).select_from(rows)
 
 
 def _count(conn: Connection, query: Select[Any]) -> int:

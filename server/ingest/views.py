@@ -60,14 +60,22 @@ class Story:
 
 @dataclass(frozen=True)
 class Counts:
-    """Totals over all devices. ``by_*`` count runs; ``open`` are those not closed."""
+    """Totals over all devices. ``open`` runs are not closed, ``waiting`` questions can be answered. How actions were
+    judged: ``alone`` (allowed unattended), ``asked``, ``denied``, and their sum ``judged``. ``by_*`` count runs."""
 
     devices: int
     entries: int
     runs: int
     open: int
     waiting: int
+    alone: int
+    asked: int
+    denied: int
     by_status: dict[str, int]
     by_label: dict[str, int]
     by_outcome: dict[str, int]
     by_planner: dict[str, int]
+
+    @property
+    def judged(self) -> int:
+        return self.alone + self.asked + self.denied

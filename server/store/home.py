@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ except ImportError:  # pragma: no cover - Windows has no fcntl
     fcntl = None  # type: ignore[assignment]  # the seam: take_lock falls back to msvcrt there
 
 HUB_KEY = "hub.key"
+ADMIN_FILE = "admin.token"
+ADDRESS_FILE = "address"
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +106,18 @@ def load_key(home: Path) -> SigningKey:
         raise Unavailable(
             "hub.key", "the hub's key cannot be read", advice="restore the file", where=str(path)
         ) from error
+
+
+def make_token(path: Path) -> str:
+    """The secret in a file, made on first use: it proves that whoever shows it can read this user's files."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = secrets.token_hex(32)
+        write_secret(path, token.encode() + b"\n")
+        return token
+    except OSError as error:
+        raise _unavailable(path, error) from error
 
 
 @contextlib.contextmanager

@@ -227,6 +227,7 @@ class RunRow(Row, table=True):
     outcome: str = ""
     code: str = ""
     approval: str = ""
+    verdict: str = ""
     plan_seq: int = Field(default=-1, sa_type=BigInteger)
     closed_at: int = Field(default=0, sa_type=BigInteger)
 

@@ -1,0 +1,163 @@
+"""``outrider hub``: make a hub, run it, and act on it from its own machine. ``shared.command`` shows the errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from server.config import HubConfig
+from shared import command
+from shared.errors import BadInput
+
+hub = typer.Typer(help="Run a hub: enrolment, releases, approvals, the record.", no_args_is_help=True)
+user = typer.Typer(help="The people who may sign in.", no_args_is_help=True)
+release = typer.Typer(help="Publish policy, playbooks and prompts.", no_args_is_help=True)
+device = typer.Typer(help="The agents' devices.", no_args_is_help=True)
+hub.add_typer(user, name="user")
+hub.add_typer(release, name="release")
+hub.add_typer(device, name="device")
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+
+
+def _config(home: Path | None, **given: Any) -> HubConfig:
+    known = {name: value for name, value in given.items() if value is not None}
+    try:
+        return HubConfig(**(known | ({"home": home} if home is not None else {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInput("hub.config", f"{place}: {first['msg']}", advice="correct the option or variable") from error
+
+
+def _show(as_json: bool, value: Any, text: str) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise BadInput("user.password", "there is nobody to ask for a password", advice="use --password-stdin")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if found is None:
+        raise BadInput("token.ttl", f"{text!r} is no duration", advice="write 30m, 1h or 2d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+@hub.command()
+def init(
+    user: Annotated[str, typer.Option(help="Name of the first user, who is admin and clerk.")],
+    home: Home = None,
+    name: Annotated[str, typer.Option(help="What people call this hub.")] = "Outrider hub",
+    starter: Annotated[str, typer.Option(help="Which policy and playbooks to start from.")] = "permits",
+    password_stdin: PasswordStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Make a new hub: its keys, release repository, database, workspace and first user."""
+    from server import operator
+
+    config, password = _config(home), _password(password_stdin)
+    made = operator.init(config, name=name, starter=starter, user=user, password=password, random=secrets.token_bytes)
+    text = f"{made['name']} lives in {made['home']}\n  → outrider hub release publish, then outrider hub run"
+    _show(as_json, made, text)
+
+
+@hub.command()
+def run(
+    home: Home = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further NAME:PORT that the Host header may have. May be repeated.")
+    ] = None,
+) -> None:
+    """Serve agents and the console until stopped."""
+    from server.serving import serve
+
+    serve(_config(home, host=host, port=port, hosts=allow_host or None), typer.echo)
+
+
+@hub.command()
+def token(
+    home: Home = None,
+    ttl: Annotated[str, typer.Option(help="How long it can be used: 30m, 1h, 2d.")] = "1h",
+    as_json: Json = False,
+) -> None:
+    """Print a one-time token that lets one device join."""
+    from server.operator import Operator
+
+    seconds = _seconds(ttl)
+    made = Operator(_config(home)).token(seconds)
+    _show(as_json, {"token": made, "expires_in_s": seconds}, made)
+
+
+@user.command("add")
+def user_add(
+    name: Annotated[str, typer.Argument(help="The name to sign in with.")],
+    home: Home = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role, such as clerk or admin. May be repeated.")] = None,
+    password_stdin: PasswordStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Add a person who may sign in to the console."""
+    from server.operator import Operator
+
+    roles = role or ["clerk"]
+    Operator(_config(home)).add_user(name, _password(password_stdin), roles)
+    _show(as_json, {"user": name, "roles": roles}, f"{name} may sign in as {', '.join(roles)}")
+
+
+@release.command("publish")
+def release_publish(home: Home = None, as_json: Json = False) -> None:
+    """Check HOME/workspace, sign it as the next release, and tell the agents."""
+    from server.operator import Operator
+
+    number = Operator(_config(home)).publish()
+    _show(as_json, {"release": number}, f"release {number} is published")
+
+
+@device.command("list")
+def device_list(home: Home = None, as_json: Json = False) -> None:
+    """Show the devices and how they are."""
+    from server.operator import Operator
+
+    found = Operator(_config(home)).devices()
+    lines = [
+        f"{one['id']}  {one['name']}  {one['state']}, {'online' if one['online'] else 'offline'},"
+        f" {one['held']} entries held{', ' + one['problem_code'] if one['problem_code'] else ''}"
+        for one in found
+    ]
+    _show(as_json, found, "\n".join(lines) or "no device has joined yet")
+
+
+@device.command("revoke")
+def device_revoke(
+    device: Annotated[str, typer.Argument(help="The device's id, as outrider hub device list shows it.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let a device go: it may no longer sync or act, and must join again."""
+    from server.operator import Operator
+
+    Operator(_config(home)).revoke(device)
+    _show(as_json, {"device": device, "state": "revoked"}, f"{device} is revoked")
+
+
+if __name__ == "__main__":
+    command.main(["hub", *sys.argv[1:]])

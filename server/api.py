@@ -1,0 +1,145 @@
+"""The hub's HTTP for machines: enrolment, the release repository, and its own operator's commands.
+
+POST /api/join             a device with a one-time token (shared.protocol.Join); answers a sealed Envelope
+GET  /tuf/metadata/NAME    the signed repository, as static files that may be fetched in ranges
+GET  /tuf/targets/PATH
+POST /api/admin/...        what ``outrider hub`` does while the hub runs; bearer is HOME/admin.token
+GET  /healthz
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from server import web
+from server.bus import Bus
+from server.devices import Devices
+from server.releases import Releases
+from server.users import Users
+from shared.codec import parse
+from shared.errors import BadInput, Refused
+from shared.protocol import Join
+
+_BODY_BYTES = 16 * 1024
+T = TypeVar("T")
+
+
+class TokenWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ttl_s: int
+
+
+class UserWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    password: str
+    roles: list[str]
+
+
+class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device: str
+
+
+@dataclass(frozen=True)
+class Api:
+    """``admin_token`` is the secret of this hub's own commands; they act as the user ``operator``."""
+
+    devices: Devices
+    releases: Releases
+    users: Users
+    bus: Bus
+    admin_token: str
+    operator: str = "operator"
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/api/join", self.join, methods=["POST"])
+        router.add_api_route("/api/admin/token", self.token, methods=["POST"])
+        router.add_api_route("/api/admin/publish", self.publish, methods=["POST"])
+        router.add_api_route("/api/admin/users", self.add_user, methods=["POST"])
+        router.add_api_route("/api/admin/revoke", self.revoke, methods=["POST"])
+        router.add_api_route("/api/admin/devices", self.list_devices, methods=["GET"])
+        router.add_api_route("/healthz", self.health, methods=["GET"])
+        return router
+
+    async def health(self) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def join(self, request: Request) -> Response:
+        asked = await _read(request, Join)
+        client = request.client.host if request.client else ""
+        envelope = await asyncio.to_thread(self.devices.join, asked, client)
+        return Response(msgspec.json.encode(envelope), media_type="application/json")
+
+    async def token(self, request: Request) -> Response:
+        self._check(request)
+        asked = await _read(request, TokenWanted)
+        token = await asyncio.to_thread(self.devices.issue_token, self.operator, asked.ttl_s)
+        return JSONResponse({"token": token, "expires_in_s": asked.ttl_s})
+
+    async def publish(self, request: Request) -> Response:
+        self._check(request)
+        number = await asyncio.to_thread(self.releases.publish, self.operator)
+        self.bus.publish("releases", {"release": number})
+        return JSONResponse({"release": number})
+
+    async def add_user(self, request: Request) -> Response:
+        self._check(request)
+        asked = await _read(request, UserWanted)
+        await asyncio.to_thread(self.users.add, asked.name, asked.password, asked.roles)
+        return JSONResponse({"user": asked.name, "roles": asked.roles})
+
+    async def revoke(self, request: Request) -> Response:
+        self._check(request)
+        asked = await _read(request, Revoke)
+        await asyncio.to_thread(self.devices.revoke, asked.device, self.operator)
+        return JSONResponse({"device": asked.device, "state": "revoked"})
+
+    async def list_devices(self, request: Request) -> Response:
+        self._check(request)
+        found = await asyncio.to_thread(self.devices.list)
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    def _check(self, request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self.admin_token}".encode()):
+            raise Refused("admin.token", "that is not this hub's admin token", advice="run the command as its owner")
+
+
+async def _read(request: Request, kind: type[T]) -> T:
+    """The body as ``kind``, read no further than it may be long."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_BYTES:
+            raise BadInput("http.too-large", "the request is too large", advice=f"send at most {_BODY_BYTES} bytes")
+    return parse(body, kind, code="http.body", what="the request")
+
+
+class _Files(StaticFiles):
+    """Static files whose absence is told in JSON, as the rest of this interface tells it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException as error:
+            if error.status_code not in (404, 405):
+                raise
+            advice = "the repository does not list it; refresh the metadata"
+            return web.answer(BadInput("http.not-found", "there is no such file", advice=advice))
+
+
+def mount_repository(app: FastAPI, repository: Path) -> None:
+    """Serve ``repository/{metadata,targets}`` and nothing beside them."""
+    for name in ("metadata", "targets"):
+        app.mount(f"/tuf/{name}", _Files(directory=repository / name, check_dir=False), name=f"tuf-{name}")

@@ -1,0 +1,163 @@
+"""The composition root: opens the hub's rooms, and puts them behind one application.
+
+``open_hub`` takes the lock and opens everything that judges or stores; the commands use it alone when no hub runs.
+``build`` adds the parts that face the network. Nothing else in the hub makes a room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from server import console, web
+from server.api import Api, mount_repository
+from server.approvals import Approvals
+from server.bus import Bus
+from server.config import HubConfig
+from server.devices import Devices
+from server.ingest import Ingest, Record
+from server.link import Link
+from server.link.exchange import Exchange
+from server.releases import Releases
+from server.store import HubLog, Store, take_lock
+from server.store.home import ADMIN_FILE, make_token
+from server.users import Users
+from shared import __version__
+
+_log = logging.getLogger("outrider.hub")
+_FLUSH_SECONDS = 5.0
+_RENEW_SECONDS = 3600.0
+
+
+def now_us() -> int:
+    """Microseconds since 1970 UTC, by this machine's clock."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The rooms of one hub, open."""
+
+    config: HubConfig
+    store: Store
+    hublog: HubLog
+    bus: Bus
+    users: Users
+    devices: Devices
+    ingest: Ingest
+    record: Record
+    approvals: Approvals
+    releases: Releases
+
+
+@contextlib.contextmanager
+def open_hub(config: HubConfig, clock: Callable[[], int] = now_us) -> Iterator[Hub]:
+    """Hold the home's lock and everything in it. Raises ``Conflict('hub.locked')`` where another process does."""
+    with take_lock(config.home):
+        store = Store(config.home, config.database_url)
+        try:
+            yield _open(config, store, clock)
+        finally:
+            store.close()
+
+
+def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
+    hublog = HubLog(store, clock=clock, random=secrets.token_bytes)
+    bus = Bus()
+    releases = Releases(config.home, hublog, key=hublog.key, clock=clock)
+    return Hub(
+        config=config,
+        store=store,
+        hublog=hublog,
+        bus=bus,
+        users=Users(hublog, session_seconds=config.session_seconds),
+        devices=Devices(hublog, bus, config, releases),
+        ingest=Ingest(hublog, bus),
+        record=Record(store, clock),
+        approvals=Approvals(hublog, bus, releases),
+        releases=releases,
+    )
+
+
+@dataclass(frozen=True)
+class Application:
+    """The ASGI application, and how to end what would otherwise keep connections open for ever."""
+
+    app: FastAPI
+    stop: Callable[[], None]
+
+
+def build(hub: Hub, port: int) -> Application:
+    """The application of an open hub that listens on ``port``."""
+    config = hub.config
+    link = Link(
+        Exchange(hub.hublog, hub.devices, hub.ingest, hub.releases), hub.bus, jitter_s=config.notice_jitter_ms / 1000
+    )
+    api = Api(hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE))
+    app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(hub))
+    app.include_router(api.router())
+    app.include_router(link.router())
+    mount_repository(app, config.repository)
+    web.add_error_handlers(app)
+    info = console.HubInfo(
+        name=hub.hublog.identity.name,
+        origin=hub.hublog.origin,
+        home=str(config.home),
+        address=config.address(port),
+        software=f"outrider {__version__}",
+    )
+    services = console.Services(
+        users=hub.users,
+        devices=hub.devices,
+        record=hub.record,
+        approvals=hub.approvals,
+        releases=hub.releases,
+        bus=hub.bus,
+        hub=info,
+        clock=hub.hublog.clock,
+    )
+    console.attach(app, services)
+    app.add_middleware(web.Gate, hosts=config.allowed_hosts(port))
+
+    def stop() -> None:
+        link.close()
+        hub.bus.close()
+
+    return Application(app, stop)
+
+
+def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(hub.releases.recover)
+        await asyncio.to_thread(hub.releases.refresh_timestamp)
+        tasks = [
+            asyncio.create_task(_every(_FLUSH_SECONDS, lambda: asyncio.to_thread(hub.devices.flush))),
+            asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(hub.devices.flush)
+
+    return lifespan
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """A housekeeping task: a failure is logged and tried again next time, never the end of the hub."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - a task root
+            _log.exception("housekeeping failed; it is tried again in %s s", seconds)

@@ -1,0 +1,80 @@
+"""What hub and agent say to each other once they know each other: batches up, signed messages down. Blocking; the
+connection calls it in a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.devices import Devices, Pinned
+from server.ingest import Ingest
+from server.store import HubLog
+from shared.errors import OutriderError, Refused
+from shared.keys import Envelope
+from shared.protocol import Accepted, Batch, Hello, Pull, Pulled, Refusal, refusal
+
+# What no repetition mends: the connection ends, and the agent waits for a person.
+FATAL = frozenset({"device.revoked", "device.unknown", "log.fork", "log.rollback"})
+
+
+class Assigner(Protocol):
+    """Who says which release a device should run; ``releases`` does."""
+
+    def assignment(self, device: str, /) -> Envelope: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The rooms behind the link."""
+
+    hublog: HubLog
+    devices: Devices
+    ingest: Ingest
+    releases: Assigner
+
+    def greet(self, pinned: Pinned, hello: Hello) -> int:
+        """How many of the device's entries are held. A revoked device is greeted too: it must hear of it, signed."""
+        if pinned.state != "active":
+            return self.ingest.frontier(pinned.id).size
+        return self.ingest.greet(pinned.id, hello.size, hello.root)
+
+    def accept(self, device: str, batch: Batch) -> Accepted | Refusal:
+        try:
+            return self.ingest.accept(device, batch)
+        except OutriderError as error:
+            if error.code in FATAL:
+                return refusal(error, fatal=True)
+            return refusal(error, held=self.ingest.frontier(device).size)
+
+    def pull(self, device: str, asked: Pull) -> Pulled | Refusal:
+        """The assignment and the lease in force, then what waits in the outbox, then how the hub's log grew."""
+        try:
+            messages = [*self._assignment(device), self.devices.lease(device)]
+            waiting, cursor, more = self.devices.outbox(device, asked.cursor)
+            return self._pulled(asked, [*messages, *waiting], cursor, more)
+        except OutriderError as error:
+            return refusal(error, fatal=error.code in FATAL)
+
+    def farewell(self, device: str, asked: Pull) -> Pulled | Refusal:
+        """What a revoked device is told, instead of anything else."""
+        try:
+            sealed = self.devices.pinned(device).revocation
+            return self._pulled(asked, [sealed] if sealed else [], asked.cursor, False)
+        except OutriderError as error:
+            return refusal(error, fatal=True)
+
+    def _pulled(self, asked: Pull, messages: list[Envelope], cursor: int, more: bool) -> Pulled:
+        note, proof = self.hublog.consistency(asked.pinned)
+        return Pulled(cursor=cursor, more=more, messages=messages, checkpoint=note, since=asked.pinned, proof=proof)
+
+    def _assignment(self, device: str) -> list[Envelope]:
+        try:
+            return [self.releases.assignment(device)]
+        except OutriderError as error:
+            if error.code == "release.none":  # nothing is published yet: the device is lent authority all the same
+                return []
+            raise
+
+
+def revoked() -> Refused:
+    return Refused("device.revoked", "this device was revoked", advice="ask the hub's operator; then join again")

@@ -1,0 +1,140 @@
+"""What an operator does to a hub from its own machine: through the running hub where one runs, else directly.
+
+A running hub holds the home's lock, writes its address to ``HOME/address`` and takes orders over loopback from whoever
+can read ``HOME/admin.token``. Without one, the command takes the lock itself and does the same thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from server import app
+from server.config import HubConfig
+from server.store import make_home
+from server.store.home import ADDRESS_FILE, ADMIN_FILE, make_private, make_token
+from shared.errors import KINDS, BadInput, Conflict, OutriderError, Unavailable
+
+STARTERS = Path(__file__).parent / "starter"
+OPERATOR = "operator"
+_TIMEOUT_S = 60
+
+
+def init(config: HubConfig, *, name: str, starter: str, user: str, password: str, random: Any) -> dict[str, Any]:
+    """Make a hub: keys, repository, database, the workspace of a starter, and a first user who may do everything."""
+    known = sorted(path.name for path in STARTERS.iterdir() if path.is_dir()) if STARTERS.is_dir() else []
+    if starter not in known:
+        raise BadInput("hub.starter", f"there is no starter {starter!r}", advice=f"use one of {', '.join(known)}")
+    identity = make_home(config.home, name, random)
+    make_token(config.home / ADMIN_FILE)
+    with app.open_hub(config) as hub:
+        hub.releases.init_repository()
+        shutil.copytree(STARTERS / starter, config.home / "workspace")
+        hub.users.add(user, password, ["admin", "clerk"])
+    return {"home": str(config.home), "name": identity.name, "hub": identity.hub, "user": user, "starter": starter}
+
+
+class Operator:
+    """The operator's acts on the hub in ``config.home``."""
+
+    def __init__(self, config: HubConfig) -> None:
+        self._config = config
+
+    def token(self, ttl_s: int) -> str:
+        return str(self._do("POST", "token", {"ttl_s": ttl_s})["token"])
+
+    def publish(self) -> int:
+        return int(self._do("POST", "publish", {})["release"])
+
+    def add_user(self, name: str, password: str, roles: list[str]) -> None:
+        self._do("POST", "users", {"name": name, "password": password, "roles": roles})
+
+    def revoke(self, device: str) -> None:
+        self._do("POST", "revoke", {"device": device})
+
+    def devices(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._do("GET", "devices", None)
+        return found
+
+    def _do(self, method: str, what: str, body: dict[str, Any] | None) -> Any:
+        try:
+            with app.open_hub(self._config) as hub:
+                return _directly(hub, what, body or {})
+        except Conflict as error:
+            if error.code != "hub.locked":
+                raise
+        return _ask(self._config.home, method, what, body)
+
+
+def _directly(hub: app.Hub, what: str, body: dict[str, Any]) -> Any:
+    match what:
+        case "token":
+            return {"token": hub.devices.issue_token(OPERATOR, body["ttl_s"])}
+        case "publish":
+            return {"release": hub.releases.publish(OPERATOR)}
+        case "users":
+            hub.users.add(body["name"], body["password"], body["roles"])
+        case "revoke":
+            hub.devices.revoke(body["device"], OPERATOR)
+        case "devices":
+            return [vars(device) for device in hub.devices.list()]
+    return {}
+
+
+def _ask(home: Path, method: str, what: str, body: dict[str, Any] | None) -> Any:
+    """The same, by the hub that runs."""
+    address = urlsplit(_read(home / ADDRESS_FILE))
+    secret = _read(home / ADMIN_FILE)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_S)
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    try:
+        connection.request(method, f"/api/admin/{what}", json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable(
+            "hub.unreachable", f"the hub does not answer: {error}", advice="is it starting or stopping? try again"
+        ) from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise _error(answer)
+    return answer
+
+
+def _error(said: Any) -> OutriderError:
+    told = said if isinstance(said, dict) else {}
+    kind = KINDS.get(str(told.get("kind")), Unavailable)
+    code, message = str(told.get("code", "hub.internal")), str(told.get("message", "the hub failed"))
+    advice = str(told.get("advice", "look into the hub's own output"))
+    return kind(code, message, advice=advice, where=str(told.get("where", "")))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(
+            "hub.unreachable",
+            "a hub runs here, but has not said where",
+            advice="try again in a moment",
+            where=str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def announced(home: Path, address: str) -> Iterator[None]:
+    """Let this machine's commands find the running hub."""
+    make_private(home)
+    path = home / ADDRESS_FILE
+    path.write_text(address + "\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

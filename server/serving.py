@@ -1,0 +1,88 @@
+"""The hub as a server: one socket, one process, a clean end on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from server import app
+from server.config import HubConfig
+from server.operator import announced
+from shared import limits
+from shared.errors import Unavailable
+
+_BACKLOG = 4096  # a fleet that lost its hub comes back all at once
+_GRACE_SECONDS = 5
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves, and ends open streams before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop()
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
+def listen(config: HubConfig) -> socket.socket:
+    """Bind the address; port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((config.host, config.port))
+    except OSError as error:
+        bound.close()
+        raise Unavailable(
+            "hub.port",
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}",
+            advice="choose another --port, or stop what uses it",
+        ) from error
+    return bound
+
+
+def serve(config: HubConfig, say: Callable[[str], None]) -> None:
+    """Run the hub until SIGTERM or SIGINT. ``say`` is told once, when it serves."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    with app.open_hub(config) as hub, listen(config) as bound:
+        port = bound.getsockname()[1]
+        address = config.address(port)
+        application = app.build(hub, port)
+        settings = uvicorn.Config(
+            application.app,
+            loop="auto" if sys.platform == "win32" else "uvloop",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,  # it doubles the memory of every connection
+            ws_max_size=limits.MESSAGE_BYTES,
+            ws_ping_interval=limits.HEARTBEAT_SECONDS,
+            ws_ping_timeout=limits.HEARTBEAT_SECONDS,
+            backlog=_BACKLOG,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # a client must not be able to say where it comes from
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = _Server(settings, lambda: say(f"hub ready at {address}"), application.stop)
+        with announced(config.home, address):
+            # uvicorn raises the signal again once it has shut down; ending on request is no failure.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
+            server.run(sockets=[bound])
