@@ -11,11 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edge_agent.models.messages import Embedding
 from edge_agent.models.wordpiece import WordPiece
 from shared.errors import BadInput
 
+# The runtime's own errors have no base class but Exception.
+_LOAD_ERRORS = (
+    native.Fail,
+    native.InvalidArgument,
+    native.InvalidGraph,
+    native.InvalidProtobuf,
+    native.NoSuchFile,
+    native.NotImplemented,
+    native.RuntimeException,
+)
 _BATCH_TOKENS = 2048  # padded tokens in one run: bounds memory, and how long a cancellation waits
 
 
@@ -33,7 +44,7 @@ class Embedder:
             metadata = self._session.get_modelmeta().custom_metadata_map
             self._tokens = WordPiece(metadata["vocabulary"].splitlines())
             self._most = int(metadata["positions"])
-        except (RuntimeError, KeyError, ValueError) as error:  # onnxruntime's own errors derive from RuntimeError
+        except (*_LOAD_ERRORS, RuntimeError, KeyError, ValueError) as error:
             raise BadInput(
                 "model.load",
                 f"the embedder does not load: {error}",

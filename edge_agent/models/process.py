@@ -97,7 +97,6 @@ class Worker:
                 message = decode_up(await self._process.stdout.readexactly(length))
             except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
                 self.dead = True
-                self._kill()
                 raise await self._crash() from error
             if isinstance(message, Loaded):
                 self.loaded[message.kind] = message
@@ -107,7 +106,13 @@ class Worker:
                 return message.result, load_us
 
     async def _crash(self) -> Unavailable:
-        code = await self._process.wait()
+        # Waited for first: a signal to a process that has just ended makes asyncio lose its exit code.
+        try:
+            async with asyncio.timeout(2):
+                code = await self._process.wait()
+        except TimeoutError:
+            self._kill()
+            code = await self._process.wait()
         self._crashed()
         how = f"exit code {code}"
         if code < 0:

@@ -38,7 +38,7 @@ def _cleaned(text: str) -> Iterator[str]:
     for char in text:
         if char in "\t\n\r" or (char.isspace() and unicodedata.category(char) == "Zs"):
             yield " "
-        elif char in "\0\ufffd" or unicodedata.category(char).startswith("C"):
+        elif char in "\0\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Co"):
             continue
         elif _is_cjk(ord(char)):
             yield f" {char} "

@@ -1,0 +1,334 @@
+"""The asyncio face over a real worker process with the real models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_agent.models.catalogue import known
+from edge_agent.models.engine import Models
+from edge_agent.models.messages import Choice, Completion
+from shared.errors import BadInput, Tampered, Unavailable
+
+Make = Callable[..., Models]
+PREFIX = "Permit desk. " + " ".join(f"Item {n} goes to lane {n % 3}." for n in range(12)) + "\n"
+GRAMMAR = 'root ::= "{\\"lane\\": \\"" ("simple" | "review") "\\"}"'
+ENDLESS = Completion(prompt="Count for ever: 1, 2, 3,", grammar='root ::= ([0-9]+ ", ")*', max_tokens=1500)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{pid}/stat").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+async def until(what: Callable[[], bool], seconds: float = 10) -> bool:
+    for _ in range(int(seconds * 50)):
+        if what():
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_a_plan_comes_with_everything_the_log_wants(models: Models) -> None:
+    result = await models.complete(Completion(prompt="Replace a sink.", prefix=PREFIX, grammar=GRAMMAR, max_tokens=20))
+    assert json.loads(result.text)["lane"] in ("simple", "review")
+    assert result.model == known("smollm2-135m").sha256
+    assert result.prompt_tokens > 64 and result.generated_tokens > 3
+    assert 0 < result.confidence <= result.token_confidence <= 1000
+    assert result.timings.load_us > 0 and result.timings.prompt_us > 0 and result.timings.generation_us > 0
+
+
+async def test_embeddings_come_in_order_with_their_model(models: Models) -> None:
+    texts = ["Replace the kitchen sink", "Stock prices fell", "A new sink for the kitchen"]
+    result = await models.embed(texts)
+    sink, stock, again = result.embeddings
+    assert sink.similarity(again) > 700 > 300 > sink.similarity(stock)
+    assert result.model == known("minilm-l6").sha256
+    assert result.timings.load_us > 0
+    assert (await models.embed(["x"])).timings.load_us < 1000
+
+
+async def test_choosing_works_through_the_pipe(models: Models) -> None:
+    result = await models.choose(Choice(options=(" Paris", " potato"), prompt="The capital of France is"))
+    assert result.best == 0
+    assert len(result.shares) == 2
+
+
+async def test_nothing_starts_before_the_first_request(models: Models) -> None:
+    status = models.status()
+    assert (status.worker, status.pid, status.language.trouble, status.embedder.trouble) == ("stopped", 0, "", "")
+    assert (status.language.name, status.embedder.name) == ("smollm2-135m", "minilm-l6")
+    await models.embed(["x"])
+    status = models.status()
+    assert status.worker == "idle" and alive(status.pid)
+    assert status.embedder.loaded and not status.language.loaded
+
+
+async def test_the_prefix_state_survives_in_memory_and_on_disk(make_models: Make) -> None:
+    first, second = make_models(), make_models()
+    job = Completion(prompt="Replace a sink.", prefix=PREFIX, grammar=GRAMMAR, max_tokens=20)
+    cold = await first.complete(job)
+    warm = await first.complete(Completion(prompt="A new roof.", prefix=PREFIX, grammar=GRAMMAR, max_tokens=20))
+    assert (cold.reused_tokens, cold.reused_from) == (0, "")
+    assert warm.reused_tokens >= 64 and warm.reused_from == "memory"
+    await first.close()
+    fresh = await second.complete(job)
+    assert fresh.reused_tokens >= 64 and fresh.reused_from == "disk"
+    assert fresh.text == cold.text
+    assert await second.forget() == 1
+    assert (await second.complete(job)).reused_from == ""
+
+
+async def test_cancelling_stops_the_computation_and_the_worker_stays(models: Models) -> None:
+    await models.complete(Completion(prompt="warm up", max_tokens=1))
+    pid = models.status().pid
+    task = asyncio.create_task(models.complete(ENDLESS))
+    await asyncio.sleep(0.5)
+    assert models.status().worker == "busy"
+    task.cancel()
+    began = time.perf_counter()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # Milliseconds in truth; the bound only has to tell cancelling from waiting for 1,500 tokens on a loaded machine.
+    assert time.perf_counter() - began < 3
+    assert (await models.complete(Completion(prompt="Say", grammar='root ::= "yes"'))).text == "yes"
+    assert models.status().pid == pid
+
+
+async def test_a_cancelled_wait_never_reaches_the_worker(models: Models) -> None:
+    running = asyncio.create_task(models.complete(ENDLESS))
+    waiting = asyncio.create_task(models.complete(Completion(prompt="x", max_tokens=1)))
+    await asyncio.sleep(0.3)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert models.status().waiting == 0
+
+
+async def test_a_deadline_ends_a_slow_answer(models: Models) -> None:
+    await models.complete(Completion(prompt="warm up", max_tokens=1))
+    job = Completion(prompt=ENDLESS.prompt, grammar=ENDLESS.grammar, max_tokens=1500, deadline_s=0.3)
+    with pytest.raises(Unavailable) as caught:
+        await models.complete(job)
+    assert caught.value.code == "model.deadline"
+    assert (await models.embed(["still here"])).embeddings
+
+
+async def test_a_worker_that_ignores_cancelling_is_killed(make_models: Make, tmp_path: Path) -> None:
+    models = make_models(grace_s=0.2, command=(sys.executable, "-c", "import time; time.sleep(60)"))
+    with pytest.raises(Unavailable) as caught:
+        await models.embed(["x"], deadline_s=0.3)
+    assert caught.value.code == "model.deadline"
+    assert models.status().worker == "stopped"
+
+
+async def test_a_killed_worker_costs_one_request(models: Models) -> None:
+    await models.embed(["x"])
+    pid = models.status().pid
+    task = asyncio.create_task(models.complete(ENDLESS))
+    await asyncio.sleep(0.5)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Unavailable) as caught:
+        await task
+    assert caught.value.code == "model.crashed"
+    assert "SIGKILL" in caught.value.message
+    assert "GGML_NATIVE=OFF" in caught.value.advice
+    assert (await models.complete(Completion(prompt="Say", grammar='root ::= "yes"'))).text == "yes"
+    assert models.status().pid != pid
+    assert models.status().crashes == 1
+
+
+async def test_a_worker_killed_while_idle_is_replaced(models: Models) -> None:
+    await models.embed(["x"])
+    pid = models.status().pid
+    os.kill(pid, signal.SIGKILL)
+    assert await until(lambda: not alive(pid))
+    codes = []
+    for _ in range(2):
+        try:
+            await models.embed(["x"])
+            codes.append("ok")
+        except Unavailable as error:
+            codes.append(error.code)
+    assert codes[-1] == "ok"
+    assert codes[0] in ("ok", "model.crashed")
+
+
+async def test_after_three_crashes_in_a_row_the_worker_rests(make_models: Make) -> None:
+    now = [0.0]
+    crash = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    models = make_models(command=crash, clock=lambda: now[0], rest_s=60)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="SIGILL"):
+            await models.embed(["x"])
+    with pytest.raises(Unavailable, match="rests") as caught:
+        await models.embed(["x"])
+    assert caught.value.code == "model.crashed"
+    assert models.status().crashes == 3
+    now[0] = 61
+    with pytest.raises(Unavailable, match="SIGILL"):
+        await models.embed(["x"])
+
+
+async def test_a_full_queue_refuses(make_models: Make) -> None:
+    models = make_models(queue=2)
+    tasks = [asyncio.create_task(models.complete(ENDLESS)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable) as caught:
+        await models.embed(["x"])
+    assert caught.value.code == "model.busy"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (await models.embed(["x"])).embeddings
+
+
+async def test_requests_at_once_are_answered_each_with_its_own(models: Models) -> None:
+    words = ["alpha", "beta", "gamma", "delta"]
+    jobs = [models.complete(Completion(prompt="Say", grammar=f'root ::= "{word}"')) for word in words]
+    assert [result.text for result in await asyncio.gather(*jobs)] == words
+
+
+async def test_what_is_too_long_or_broken_is_the_callers_error(models: Models) -> None:
+    for job, code in (
+        (Completion(prompt="word " * 5000), "model.too-long"),
+        (Completion(prompt="x", grammar="root ::= other"), "model.grammar"),
+        (Completion(prompt=""), "model.empty"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            await models.complete(job)
+        assert caught.value.code == code
+    with pytest.raises(BadInput) as caught:
+        await models.embed(["x"] * 1025)
+    assert caught.value.code == "model.too-many"
+
+
+async def test_an_idle_worker_ends_and_comes_back(make_models: Make) -> None:
+    models = make_models(idle_s=0.3)
+    await models.embed(["x"])
+    pid = models.status().pid
+    assert await until(lambda: models.status().worker == "stopped" and not alive(pid))
+    assert (await models.embed(["x"])).embeddings
+
+
+async def test_the_worker_leaves_when_its_parent_is_killed(home: Path) -> None:
+    script = textwrap.dedent(f"""
+        import asyncio
+        from pathlib import Path
+        from edge_agent.models.engine import Models
+        from edge_agent.models.messages import Completion
+        async def main():
+            models = Models(Path({str(home)!r}), language={known("smollm2-135m").sha256!r})
+            await models.complete(Completion(prompt="x", max_tokens=1))
+            print(models.status().pid, flush=True)
+            await models.complete(Completion(prompt="One, two,", grammar='root ::= ([0-9]+ ", ")*', max_tokens=1500))
+        asyncio.run(main())
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert alive(worker)
+        await asyncio.sleep(0.3)
+        parent.kill()
+    assert await until(lambda: not alive(worker))
+
+
+async def test_a_changed_model_file_is_never_loaded(home: Path, models: Models) -> None:
+    path = home / "models" / f"{known('minilm-l6').sha256}.onnx"
+    data = path.read_bytes()
+    path.unlink()  # it is hard-linked to the shared cache
+    path.write_bytes(data[:-1] + b"!")
+    with pytest.raises(Tampered) as caught:
+        await models.embed(["x"])
+    assert caught.value.code == "model.hash"
+
+
+async def test_no_model_and_no_release_are_said_with_advice(make_models: Make) -> None:
+    models = make_models(language="", embedder="1" * 64)
+    with pytest.raises(Unavailable) as caught:
+        await models.complete(Completion(prompt="x"))
+    assert caught.value.code == "model.not-chosen"
+    with pytest.raises(Unavailable) as caught:
+        await models.embed(["x"])
+    assert caught.value.code == "model.missing"
+    assert "outrider model add" in caught.value.advice
+    status = models.status()
+    assert (status.language.trouble, status.embedder.trouble) == ("model.not-chosen", "model.missing")
+    assert status.worker == "stopped"
+
+
+async def test_without_llama_cpp_the_embedder_works_and_advice_names_the_command(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)  # how Python itself marks a module that cannot be imported
+    with pytest.raises(Unavailable) as caught:
+        await models.complete(Completion(prompt="x"))
+    assert caught.value.code == "model.runtime-missing"
+    assert "GGML_NATIVE=OFF" in caught.value.advice and "llama-cpp-python==0.3.36" in caught.value.advice
+    assert models.status().language.trouble == "model.runtime-missing"
+    assert (await models.embed(["x"])).embeddings
+
+
+async def test_a_new_release_changes_the_model(make_models: Make) -> None:
+    models = make_models(embedder="")
+    with pytest.raises(Unavailable):
+        await models.embed(["x"])
+    await models.use(language="", embedder=known("minilm-l6").sha256)
+    assert (await models.embed(["x"])).embeddings
+    with pytest.raises(Unavailable) as caught:
+        await models.complete(Completion(prompt="x"))
+    assert caught.value.code == "model.not-chosen"
+
+
+async def test_closed_models_refuse(models: Models) -> None:
+    await models.embed(["x"])
+    pid = models.status().pid
+    await models.close()
+    assert not alive(pid)
+    with pytest.raises(Unavailable) as caught:
+        await models.embed(["x"])
+    assert caught.value.code == "model.closed"
+
+
+async def test_closing_ends_work_in_hand(models: Models) -> None:
+    task = asyncio.create_task(models.complete(ENDLESS))
+    await asyncio.sleep(1)
+    await models.close()
+    with pytest.raises(Unavailable) as caught:
+        await task
+    assert caught.value.code in ("model.closed", "model.crashed")
+
+
+def test_the_agents_process_stays_free_of_runtimes(home: Path) -> None:
+    script = textwrap.dedent(f"""
+        import asyncio, sys
+        from pathlib import Path
+        import edge_agent.models.commands, edge_agent.models.probe
+        from edge_agent.models.engine import Models
+        async def main():
+            models = Models(Path({str(home)!r}), embedder={known("minilm-l6").sha256!r})
+            (one, two) = (await models.embed(["a sink", "a basin"])).embeddings
+            one.similarity(two)
+            await models.close()
+        asyncio.run(main())
+        print([name for name in ("numpy", "onnxruntime", "llama_cpp", "pip", "torch") if name in sys.modules])
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
