@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from shared import limits
 from shared.entries import PlanMade, VerdictGiven
-from shared.policy import ALLOW, Policy, Request, Verdict, deny
+from shared.policy import ALLOW, ASK, Policy, Request, Verdict, deny
 from shared.runs import Device, Run
 
 _US = 1_000_000
@@ -61,13 +61,14 @@ class Guard:
         now = self._now()
         context = self._context(run, plan, case, now)
         installed = self._policy()
-        held = self._held(now, case.value_cents)
+        held = self._held(now)
         if installed is None:
             verdict, release = deny("host:no-policy"), 0
         elif held:
             verdict, release = deny(held), installed[1]
         else:
-            verdict, release = installed[0].judge(Request(self._name, case.tool, context)), installed[1]
+            judged = installed[0].judge(Request(self._name, case.tool, context))
+            verdict, release = self._within_lease(judged, case.value_cents), installed[1]
         facts = VerdictGiven(
             step=plan.step,
             action=case.action,
@@ -79,7 +80,7 @@ class Guard:
         )
         return verdict, facts
 
-    def _held(self, now: int, value_cents: int) -> str:
+    def _held(self, now: int) -> str:
         """The host rule that stops everything now, or an empty string."""
         lease = self._device.lease
         if self._device.revoked:
@@ -90,11 +91,21 @@ class Guard:
             return "host:clock"
         if now >= lease.expires_at:
             return "host:lease-expired"
+        return ""
+
+    def _within_lease(self, verdict: Verdict, value_cents: int) -> Verdict:
+        """The lease's budget bounds what is done without a person. What would never fit into it is for a person; what
+        fits, but not before the next sync, waits for that."""
+        lease = self._device.lease
+        if verdict.kind != ALLOW or lease is None:
+            return verdict
+        if value_cents > lease.value_cents:
+            return Verdict(ASK, ["host:over-lease"])
         actions = self._device.actions_since_sync + len(self._reserved)
         value = self._device.value_since_sync + sum(self._reserved)
         if actions + 1 > lease.actions or value + value_cents > lease.value_cents:
-            return "host:lease-spent"
-        return ""
+            return deny("host:lease-spent")
+        return verdict
 
     def _context(self, run: Run, plan: PlanMade, case: Case, now: int) -> dict[str, int | bool | str]:
         """What ``schema.cedarschema`` declares. Integers, as Cedar has no floats; local time is worked out here."""

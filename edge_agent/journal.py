@@ -363,12 +363,19 @@ class Journal(LogReader):
 
     def _deliver(self, jobs: list[_Job], entries: list[Entry]) -> None:
         def deliver() -> None:
-            for listener in self._listeners if entries else ():
-                listener(entries)
+            fault: OutriderError | None = None
+            try:
+                for listener in self._listeners if entries else ():
+                    listener(entries)
+            except OutriderError as error:  # it is on the disk, but this process no longer understands its own log
+                fault = error
             end = len(entries) - sum(len(job.drafts) for job in jobs)  # before them, the journal's own
             for job in jobs:
                 begin, end = end, end + len(job.drafts)
-                job.done.set_result(entries[begin:end])
+                if fault is None:
+                    job.done.set_result(entries[begin:end])
+                else:
+                    job.done.set_exception(fault)
 
         if self._loop is None or self._loop.is_closed():
             deliver()

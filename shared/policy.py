@@ -30,6 +30,7 @@ HOST_RULES = {
     "host:no-lease": "The hub has lent this device no authority to act.",
     "host:lease-expired": "The lease ended. The run goes on when the hub renews it.",
     "host:lease-spent": "The lease's actions or value are used up since the last sync.",
+    "host:over-lease": "Its value alone is more than the lease lends, so a person decides.",
     "host:clock": "The clock stands before the lease was issued.",
     "host:revoked": "The hub has revoked this device.",
     "host:no-policy": "No verified release is installed.",

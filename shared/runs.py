@@ -307,7 +307,7 @@ def _after_approval(run: Run) -> Next:
 class Device:
     """What the guard and the engine know of their device: a fold over its whole log, open runs in full.
 
-    ``synced`` is how many entries the hub has countersigned; what was spent since then counts against the lease."""
+    ``spent`` is what was done without a person since the hub last countersigned: it counts against the lease."""
 
     lease: e.LeaseTaken | None = None
     release: e.ReleaseInstalled | None = None
@@ -350,7 +350,7 @@ class Device:
             self.closed[run.id] = run.closed.outcome
         else:
             self.runs[entry.run] = run
-        if isinstance(entry.facts, e.IntentRecorded) and run.verdict is not None:
+        if isinstance(entry.facts, e.IntentRecorded) and not entry.facts.approval and run.verdict is not None:
             self.spent.append((entry.seq, int(run.verdict.context.get("value_cents", 0))))
         return run
 
