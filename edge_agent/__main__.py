@@ -150,6 +150,11 @@ def _table(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
 # --- audit --------------------------------------------------------------------------------------------------------
 
 
+@audit.callback()
+def _audit() -> None:
+    """Verify a log offline."""  # with a callback it stays a group: alone, `verify` would be swallowed
+
+
 @audit.command()
 def verify(
     file: Annotated[Path | None, typer.Argument(help="A log file (log.sqlite3 of a device).")] = None,
