@@ -105,8 +105,9 @@ class Demo:
             good(f"the same token a second time is refused: {_reason(refused)}")
         else:
             raise Stop("a one-time token was accepted twice", "this must never happen: see the hub's log")
-        count = outrider("memory", "import", str(SAMPLES / "past-decisions.csv"), "--home", str(self.home)).strip()
-        good(f"past decisions are in the agent's memory: {count.splitlines()[-1]}")
+        past = ("memory", "import", str(SAMPLES / "past-decisions.csv"))
+        kept = outrider(*past, "--home", str(self.home)).strip()
+        good(f"past decisions go into the agent's memory: {kept.splitlines()[-1]}")
 
     def _hub_address(self) -> str:
         return self._said(self.hub, r"^hub ready at (http://\S+)")
@@ -137,7 +138,7 @@ class Demo:
         began = time.monotonic()
         published = json.loads(outrider("hub", "release", "publish", "--home", str(self.hub_home), "--json"))
         number = published["release"]
-        self.screen.say(f"release {number} published: {len(published.get('files', []))} files, signed")
+        self.screen.say(f"release {number} is published and signed")
         self.until("pulled and verified", lambda s: s["release"] == number)
         took = time.monotonic() - began
         self.screen.good(f"the hub sent a notice, the agent pulled release {number} and verified it ({took:.1f} s)")
@@ -175,12 +176,20 @@ class Demo:
         numbers = [f"{source[name]} {name}" for name in ("rows", "opened", "duplicates", "refused")]
         self.screen.good(f"{self.morning.name}: {', '.join(numbers)}")
         planners = status["planners"]
-        self.screen.say("planned by: " + ", ".join(f"{name} {count}" for name, count in planners.items()))
+        self.screen.say("planned by: " + ", ".join(f"{name} {count}" for name, count in sorted(planners.items())))
+        self._show_examples()
         self.screen.heading("4/8  The guard's verdict on each")
         decided, waiting = self.books.count() - before, status["runs"]["waiting"]
         self.screen.good(f"{decided} decided alone and written to the case register")
         self.screen.good(f"{waiting} wait for a person, {status['denied']} denied")
         return status
+
+    def _show_examples(self) -> None:
+        """One recommendation of each planner, in its own words."""
+        examples = {run["planner"]: run for run in reversed(self.report("agent", "runs")) if run["planner"]}
+        for planner, run in sorted(examples.items()):
+            sure = f"{run['confidence'] / 10:.0f}% sure"
+            self.screen.say(f"recommended by {planner}: {run['subject']} to {run['lane']}, {sure}. {run['reason']}")
 
     def _drop(self, file: Path) -> None:
         """Into the inbox as another program would put it there: whole, by a rename."""
@@ -262,7 +271,7 @@ class Demo:
 
     def _kill_in_the_middle(self, before: int) -> None:
         deadline = time.monotonic() + 120
-        while self.books.count() < before + 2:
+        while self.books.count() < before + 3:
             self.agent.check()
             if time.monotonic() > deadline:
                 raise Stop("nothing of the second file was decided within two minutes", self.tails())
@@ -283,7 +292,7 @@ class Demo:
         self.screen.heading("8/8  Summary")
         status = self.until("at rest", lambda s: _all_synced(s) and _unsettled(s) == 0)
         for label, value in _summary(status):
-            self.screen.plain(f"   {label:<28}{value}")
+            self.screen.plain(f"   {label:<30}{value}")
         self.screen.plain()
         held = True
         for holds, said in self._checks(status):
