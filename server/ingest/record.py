@@ -137,9 +137,11 @@ def _view(row: Row[Any]) -> RunView:
 
 def _chain(device: str, run: str) -> Select[Any]:
     """A run's entries with their bodies and the first checkpoint that covers each."""
+    later = CHECKPOINTS.alias()
     covering = (
-        select(func.min(CHECKPOINTS.c.size))
-        .where(CHECKPOINTS.c.device == ENTRIES.c.device, CHECKPOINTS.c.size > ENTRIES.c.seq)
+        select(func.min(later.c.size))
+        .where(later.c.device == ENTRIES.c.device, later.c.size > ENTRIES.c.seq)
+        .correlate(ENTRIES)
         .scalar_subquery()
     )
     body = and_(BODIES.c.device == ENTRIES.c.device, BODIES.c.seq == ENTRIES.c.seq)

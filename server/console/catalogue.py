@@ -1,0 +1,94 @@
+"""What playbooks and policies call things: types of inputs, which of them are private, lanes and rules in words.
+
+A run names the release it was opened under. Where that release cannot be opened any more, pages show plain values
+and ids: wording is a kindness and must never keep a record from being read.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import OutriderError
+from shared.playbook import Input
+from shared.policy import HOST_RULES
+from shared.release import Release
+
+if TYPE_CHECKING:
+    from server.releases import Releases
+
+_KEPT = 8  # opened releases
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The words of one playbook under one release."""
+
+    inputs: dict[str, Input] = field(default_factory=dict)
+    lanes: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, str] = field(default_factory=dict)
+    value_input: str = ""
+
+    def kind(self, name: str) -> str:
+        """The type of an input: text, cents or date."""
+        known = self.inputs.get(name)
+        return known.type if known else "text"
+
+    @property
+    def private(self) -> list[str]:
+        return [name for name, known in self.inputs.items() if known.private]
+
+    def ordered(self, values: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Values in the playbook's order; what it does not know comes last."""
+        places = {name: place for place, name in enumerate(self.inputs)}
+        return sorted(values.items(), key=lambda item: places.get(item[0], len(places)))
+
+    def lane(self, lane_id: str) -> str:
+        """A lane's label; its id where the playbook does not know it."""
+        return self.lanes.get(lane_id, lane_id)
+
+    def rule(self, rule_id: str) -> str:
+        return self.rules.get(rule_id) or HOST_RULES.get(rule_id, "")
+
+
+class Catalogue:
+    """Opened releases, the latest few kept: reading one back verifies every file of it."""
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+        self._lock = threading.Lock()
+        self._opened: dict[int, Release] = {}
+
+    def wording(self, playbook: str, release: int | None = None) -> Wording:
+        """The words of ``playbook`` under ``release``, or under the current one. Never raises for a lost release."""
+        opened = self._release(release)
+        if opened is None:
+            return Wording()
+        rules = {name: opened.policy.explain(name) for name in opened.policy.about}
+        book = opened.playbooks.get(playbook)
+        if book is None:
+            return Wording(rules=rules)
+        rules |= {rule.id: str(rule.then.get("reason", "")) for rule in book.rules}
+        return Wording(dict(book.inputs), {lane.id: lane.label for lane in book.lanes}, rules, book.value or "")
+
+    def lanes(self) -> dict[str, str]:
+        """The labels of all lanes of the current release, by id."""
+        opened = self._release(None)
+        books = opened.playbooks.values() if opened else []
+        return {lane.id: lane.label for book in books for lane in book.lanes}
+
+    def _release(self, number: int | None) -> Release | None:
+        try:
+            number = self._releases.current() if number is None else number
+            with self._lock:
+                if number in self._opened:
+                    return self._opened[number]
+            opened = self._releases.release(number)
+        except OutriderError:
+            return None
+        with self._lock:
+            self._opened[number] = opened
+            while len(self._opened) > _KEPT:
+                del self._opened[min(self._opened)]
+        return opened

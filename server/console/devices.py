@@ -1,0 +1,83 @@
+"""``/devices``: every agent, what it runs, and whether its log and the hub's copy agree."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from server.console.desk import Desk, Person
+from shared.errors import BadInput, Refused
+
+TOKEN_SECONDS = 3600
+RUNS_SHOWN = 8
+REASONS = {
+    "lost": "It was lost or stolen",
+    "compromised": "Its keys may be in other hands",
+    "retired": "It is no longer used",
+    "operator": "Another reason",
+}
+
+
+def _need_admin(person: Person) -> None:
+    if not person.may("admin"):
+        raise Refused(
+            "console.role",
+            "Only an administrator may do this.",
+            advice="Ask someone with the role admin, or have the role given to you.",
+        )
+
+
+class DevicePages:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._devices = desk.services.devices
+
+    def add_to(self, router: APIRouter) -> None:
+        add = router.add_api_route
+        add("/devices", self.list, methods=["GET"], response_model=None)
+        add("/devices/token", self.token, methods=["POST"], response_model=None)
+        add("/devices/{device}", self.show, methods=["GET"], response_model=None)
+        add("/devices/{device}/revoke", self.ask_revoke, methods=["GET"], response_model=None)
+        add("/devices/{device}/revoke", self.revoke, methods=["POST"], response_model=None)
+
+    async def list(self, request: Request) -> Response:
+        person = await self._desk.person(request)
+        devices = await run_in_threadpool(self._devices.list)
+        devices.sort(key=lambda device: (device.state != "active", not device.problem_code, device.name))
+        current = await run_in_threadpool(self._desk.services.releases.current)
+        return self._desk.page(request, "devices.html", person, devices=devices, current=current)
+
+    async def token(self, request: Request) -> Response:
+        """A one-time token for a new device, shown on this page only."""
+        person = await self._desk.person(request)
+        _need_admin(person)
+        await self._desk.form(request, person.csrf)
+        token = await run_in_threadpool(self._devices.issue_token, person.name, TOKEN_SECONDS)
+        expires_at = self._desk.services.clock() + TOKEN_SECONDS * 1_000_000
+        return self._desk.page(request, "device_token.html", person, token=token, expires_at=expires_at)
+
+    async def show(self, request: Request, device: str) -> Response:
+        person = await self._desk.person(request)
+        services = self._desk.services
+        view = await run_in_threadpool(self._devices.get, device)
+        runs = await run_in_threadpool(lambda: services.record.runs(device=device, limit=RUNS_SHOWN))
+        current = await run_in_threadpool(services.releases.current)
+        lanes = await run_in_threadpool(self._desk.catalogue.lanes)
+        return self._desk.page(request, "device.html", person, device=view, runs=runs, current=current, lanes=lanes)
+
+    async def ask_revoke(self, request: Request, device: str) -> Response:
+        person = await self._desk.person(request)
+        _need_admin(person)
+        view = await run_in_threadpool(self._devices.get, device)
+        return self._desk.page(request, "device_revoke.html", person, device=view, reasons=REASONS)
+
+    async def revoke(self, request: Request, device: str) -> Response:
+        person = await self._desk.person(request)
+        _need_admin(person)
+        form = await self._desk.form(request, person.csrf)
+        if form.get("code") not in REASONS:
+            raise BadInput("console.reason", "No reason was chosen.", advice="Choose why the device is revoked.")
+        await run_in_threadpool(self._devices.revoke, device, person.name, form.get("code"))
+        return RedirectResponse(f"/devices/{device}", status_code=303)

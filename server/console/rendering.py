@@ -1,0 +1,93 @@
+"""Jinja2 for the console: everything is escaped, unknown names are errors, and values have one way to be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from server.console import assets, formats
+from server.console.services import Services
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# How a run's state looks and reads. Tones are the console's own colours (console.css).
+STATUSES = {
+    "opened": ("Opened", "plain"),
+    "planned": ("Planned", "plain"),
+    "judged": ("Judged", "plain"),
+    "held": ("Held: no lease", "warn"),
+    "waiting": ("Waiting for a person", "ask"),
+    "approved": ("Approved", "ok"),
+    "intended": ("Acting", "info"),
+    "doubted": ("In doubt", "bad"),
+    "resulted": ("Acted", "info"),
+    "observed": ("Checked", "info"),
+    "closed": ("Closed", "plain"),
+}
+OUTCOMES = {
+    "done": ("Done", "ok"),
+    "denied": ("Denied by policy", "bad"),
+    "declined": ("Declined by a person", "warn"),
+    "failed": ("Failed", "bad"),
+    "referred": ("Left to a person", "plain"),
+}
+
+
+def status_of(status: str, outcome: str) -> tuple[str, str]:
+    """The words and the tone of a run: its outcome once closed, else where it stands."""
+    if status == "closed":
+        return OUTCOMES.get(outcome, (formats.words(outcome or "closed"), "plain"))
+    return STATUSES.get(status, (formats.words(status), "plain"))
+
+
+PLANNERS = {"rules": "by rules", "memory": "by past decisions", "model": "by the on-device model"}
+
+
+def by_planner(name: str) -> str:
+    """Who planned, in words."""
+    return PLANNERS.get(name, f"by {name}" if name else "")
+
+
+def icon(name: str, css: str = "") -> Markup:
+    """A picture beside words, so hidden from screen readers."""
+    return Markup('<svg class="icon {}" aria-hidden="true"><use href="{}#{}"></use></svg>').format(
+        css, assets.url("icons.svg"), name
+    )
+
+
+def environment(services: Services) -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        cents=formats.cents,
+        clock_time=formats.clock_time,
+        context_name=formats.context_name,
+        count=formats.count,
+        exact=formats.exact,
+        iso=formats.iso,
+        sentence=formats.sentence,
+        share=formats.share,
+        short=formats.short,
+        span=formats.span,
+        took=formats.took,
+        value=formats.value,
+        when=lambda at: formats.when(at, services.clock()),
+        words=formats.words,
+    )
+    env.globals.update(
+        asset=assets.url,
+        by_planner=by_planner,
+        context_value=formats.context_value,
+        hub=services.hub,
+        icon=icon,
+        now=services.clock,
+        status_of=status_of,
+    )
+    return env

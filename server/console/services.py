@@ -1,0 +1,45 @@
+"""What the console is given: the hub's rooms, gathered by the composition root.
+
+The console reads and asks; it holds no state of its own. Everything a person does here goes
+through the same rooms as everything else, so nothing can be done in the console that the record would not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.approvals import Approvals
+    from server.bus import Bus
+    from server.devices import Devices
+    from server.ingest import Record
+    from server.releases import Releases
+    from server.users import Users
+
+
+@dataclass(frozen=True)
+class HubInfo:
+    """``name`` is the organisation's; ``origin`` names the hub's log; ``home`` is shown in commands people can copy;
+    ``address`` is the base URL agents join, without a slash at the end."""
+
+    name: str
+    origin: str
+    home: str
+    address: str
+    software: str
+
+
+@dataclass(frozen=True)
+class Services:
+    """The rooms. ``clock`` gives microseconds since 1970 UTC."""
+
+    users: Users
+    devices: Devices
+    record: Record
+    approvals: Approvals
+    releases: Releases
+    bus: Bus
+    hub: HubInfo
+    clock: Callable[[], int]
