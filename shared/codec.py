@@ -22,33 +22,40 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def canonical(value: Any) -> bytes:
-    """Deterministic JSON of dicts, lists, strings, ints, bools, None and msgspec structs; ``BadInput`` on a float.
+    """Deterministic JSON of dicts, lists, strings, ints, bools, None and msgspec structs; ``BadInput`` on others.
 
     Struct fields are written in sorted order too, so a struct and the dict it came from have the same bytes.
     """
-    plain = msgspec.to_builtins(value)
-    _no_floats(plain)
-    return _ENCODER.encode(plain)
+    try:
+        plain = msgspec.to_builtins(value, builtin_types=(bytes, bytearray))
+        _check_plain(plain)
+        return _ENCODER.encode(plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # also lone surrogates
+        raise BadInput("codec.form", f"not canonical data: {error}", advice="use plain JSON values") from error
 
 
-def _no_floats(value: Any) -> None:
+def _check_plain(value: Any) -> None:
     if isinstance(value, float):
         raise BadInput(
             "codec.float", "a float stands in canonical data", advice="use integer cents, microseconds or permille"
         )
     if isinstance(value, dict):
-        for item in value.values():
-            _no_floats(item)
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise BadInput("codec.form", f"the key {key!r} is not text", advice="use plain JSON values")
+            _check_plain(item)
     elif isinstance(value, list):
         for item in value:
-            _no_floats(item)
+            _check_plain(item)
+    elif isinstance(value, bytes | bytearray):
+        raise BadInput("codec.form", f"a {type(value).__name__} has no one form", advice="use plain JSON values")
 
 
 def parse(data: bytes | str, kind: type[T], *, code: str, what: str) -> T:
     """Read JSON strictly into ``kind``. Unknown fields are refused where it forbids them; never ``ValueError``."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(code, f"{what} does not parse: {error}", advice="check its version and sender") from error
 
 

@@ -6,12 +6,12 @@ A bound is part of the protocol: raising one is compatible, lowering one needs a
 # The log
 ENTRY_BYTES = 16 * 1024  # one entry, canonical
 BODY_BYTES = 256 * 1024  # one body beside an entry
-COMMIT_ENTRIES = 512  # entries under one checkpoint
+COMMIT_ENTRIES = 511  # entries appended under one checkpoint; one more, clock.stepped, may be put before them
 BATCH_ENTRIES = 512  # entries in one upload
-BATCH_BYTES = 4 * 1024 * 1024  # and their bytes, bodies included
+BATCH_BYTES = 4 * 1024 * 1024  # and their bytes, bodies included; so too of one commit, which is never split
 
 # The link
-MESSAGE_BYTES = 8 * 1024 * 1024  # one WebSocket message
+MESSAGE_BYTES = 10 * 1024 * 1024  # one WebSocket message: a batch of nothing but quotes doubles when it is quoted
 SEND_QUEUE = 64  # messages waiting for one connection; a slower client is dropped
 HANDSHAKE_SECONDS = 10
 HEARTBEAT_SECONDS = 20
@@ -28,6 +28,8 @@ FIELD_CHARS = 8_000  # one cell
 # Releases
 RELEASE_FILE_BYTES = 8 * 1024 * 1024  # policy, playbook, prompt; models are not held to this
 PLAYBOOK_STEPS = 64
+POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
+POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 
 # Plans
 REASON_CHARS = 300

@@ -116,7 +116,8 @@ def _planned(run: Run, entry: e.Entry) -> Run:
 def _judged(run: Run, entry: e.Entry) -> Run:
     f = entry.facts
     assert isinstance(f, e.VerdictGiven)
-    _need(run, entry, run.status in ("planned", "judged", "held", "waiting", "approved"), "nothing is planned")
+    _need(run, entry, run.status in ("planned", "judged", "held", "approved"), "nothing is to be judged")
+    _need(run, entry, run.answer is None or run.answer.answer != "deny", "a person said no")
     _need(run, entry, f.action == run.action and f.action != "", "the verdict is about another action")
     if f.verdict == DENY:
         status = "held" if any(rule.startswith("host:") for rule in f.rules) else "judged"
@@ -157,7 +158,17 @@ def _voided(run: Run, entry: e.Entry) -> Run:
     _need(run, entry, run.approval is not None and run.approval.approval == f.approval, "no such approval")
     _need(run, entry, run.status in ("waiting", "approved", "held"), "the approval was used")
     used = run.approvals_used | {f.approval}
-    return replace(run, status="planned", approval=None, answer=None, verdict=None, approvals_used=used)
+    assert run.plan is not None
+    return replace(
+        run,
+        status="planned",
+        action=run.plan.action,  # a correction dies with its approval
+        corrected_seq=-1,
+        approval=None,
+        answer=None,
+        verdict=None,
+        approvals_used=used,
+    )
 
 
 def _intended(run: Run, entry: e.Entry) -> Run:
@@ -168,6 +179,7 @@ def _intended(run: Run, entry: e.Entry) -> Run:
     if run.status == "approved":
         granted = run.answer is not None and f.approval == run.answer.approval
         _need(run, entry, granted and verdict.verdict in (ALLOW, ASK), "the approval does not cover it")
+        _need(run, entry, verdict.context.get("approved") is True, "it was not judged again after the approval")
     else:
         _need(run, entry, run.status == "judged" and verdict.verdict == ALLOW, "the guard did not allow it")
         _need(run, entry, f.approval == "", "it names an approval that was not given")
@@ -187,6 +199,7 @@ def _resulted(run: Run, entry: e.Entry) -> Run:
     assert isinstance(f, e.ResultRecorded)
     _need(run, entry, run.status in ("intended", "doubted"), "no open intent")
     _need(run, entry, run.intent is not None and run.intent.key == f.key, "another intent is open")
+    _need(run, entry, f.outcome in (DONE, FAILED), "the outcome is not known")
     return replace(run, status="resulted", result=f)
 
 
@@ -195,6 +208,7 @@ def _observed(run: Run, entry: e.Entry) -> Run:
     assert isinstance(f, e.EffectObserved)
     _need(run, entry, run.status == "resulted" and run.result is not None, "no result to observe")
     _need(run, entry, run.result is not None and run.result.key == f.key, "another intent was open")
+    _need(run, entry, run.result is not None and run.result.outcome == DONE, "there is nothing to observe")
     return replace(run, status="observed", observed=f, finished_steps=(*run.finished_steps, run.step))
 
 
@@ -203,7 +217,8 @@ def _closed(run: Run, entry: e.Entry) -> Run:
     assert isinstance(f, e.RunClosed)
     _need(run, entry, f.outcome in OUTCOMES, "the outcome is not known")
     _need(run, entry, run.status not in ("intended", "doubted"), "an intent is open")
-    _need(run, entry, f.outcome != DONE or run.status == "observed", "nothing was done")
+    done = run.status == "observed" and run.observed is not None and run.observed.matches
+    _need(run, entry, f.outcome != DONE or done, "nothing was done")
     return replace(run, status="closed", closed=f, closed_at=entry.at)
 
 
@@ -220,6 +235,9 @@ _STEPS: dict[type[e.Facts], Callable[[Run, e.Entry], Run]] = {
     e.EffectObserved: _observed,
     e.RunClosed: _closed,
 }
+
+
+_OF_RUNS: tuple[type[e.Facts], ...] = (e.RunOpened, *_STEPS)
 
 
 class Move(enum.Enum):
@@ -322,7 +340,7 @@ class Device:
 
     def fold(self, entry: e.Entry) -> Run | None:
         """One entry further; the run it moved, if it moved one."""
-        if entry.run:
+        if entry.run or isinstance(entry.facts, _OF_RUNS):
             return self._fold_run(entry)
         match entry.facts:
             case e.DeviceJoined() as joined:
@@ -340,6 +358,8 @@ class Device:
         return None
 
     def _fold_run(self, entry: e.Entry) -> Run:
+        if not entry.run:
+            raise Tampered("run.order", f"entry {entry.seq} ({entry.type}) names no run", advice="keep the log")
         if entry.run in self.closed:
             raise Tampered(
                 "run.order", f"entry {entry.seq} goes on with a closed run", advice="keep the log as evidence"
@@ -351,7 +371,8 @@ class Device:
         else:
             self.runs[entry.run] = run
         if isinstance(entry.facts, e.IntentRecorded) and not entry.facts.approval and run.verdict is not None:
-            self.spent.append((entry.seq, int(run.verdict.context.get("value_cents", 0))))
+            cents = run.verdict.context.get("value_cents", 0)
+            self.spent.append((entry.seq, cents if isinstance(cents, int) else 0))
         return run
 
     def synced(self, size: int) -> None:
