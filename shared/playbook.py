@@ -16,11 +16,12 @@ from shared import limits
 from shared.codec import digest
 from shared.errors import BadInput
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+# \Z and not $, which would let a newline end a name.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}\Z")]
 Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
-PromptRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5}$")]
-ToolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*\.[a-z][a-z0-9-]*$")]
-Duration = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}[smhd]$")]
+PromptRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5}\Z")]
+ToolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*\.[a-z][a-z0-9-]*\Z")]
+Duration = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}[smhd]\Z")]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,19 +177,34 @@ def load(text: str, where: str) -> Playbook:
         playbook = msgspec.convert(plain, Playbook)
     except msgspec.ValidationError as error:
         said, path = _split_path(str(error))
-        raise _bad(tree, where, path, said) from error
+        raise _bad(tree, where, _named(plain, path), said) from error
     _check(playbook, tree, where)
     return playbook
 
 
+_SCALAR = re.compile(r"tag:yaml.org,2002:(str|int|bool|null)")
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
 class _Strict(yaml.SafeLoader):
-    """Refuses duplicate keys, which YAML readers otherwise resolve in silence, and aliases, which can explode."""
+    """Text, whole numbers, true, false and null in lists and mappings, and nothing else that YAML can mean.
+
+    Refused: duplicate keys, which YAML readers resolve in silence; aliases, which can explode; ``yes`` and ``on`` as
+    truth, ``1:30`` and ``010`` as numbers, dates and tags, which mean more than a clerk wrote; fractions and text that
+    have no canonical bytes.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it bare
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        said = _unplain(node)
+        if said:
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        return super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
@@ -200,6 +216,55 @@ class _Strict(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+def _unplain(node: Any) -> str:
+    """Why a YAML node is refused, or nothing."""
+    if not isinstance(node, yaml.ScalarNode):
+        plain = node.tag in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+        return "" if plain else f"{node.tag} is not allowed: use plain lists and mappings"
+    kind = _SCALAR.fullmatch(node.tag)
+    value = node.value
+    if kind is None:
+        return f"{value!r} is neither text, a whole number, true nor false: quote it if it is text"
+    if kind[1] == "str" and any("\ud800" <= c <= "\udfff" for c in value):
+        return "the text holds half a character"
+    if kind[1] == "int" and not _WHOLE.fullmatch(value):
+        return f"{value[:40]!r} is not a plain whole number of at most 18 digits: quote it if it is text"
+    if kind[1] == "bool" and value not in ("true", "false"):
+        return f"{value!r} would mean true or false here: write that, or quote it if it is text"
+    return ""
+
+
+def _named(plain: Any, path: list[str]) -> list[str]:
+    """msgspec says ``[...]`` for 'some key of this mapping': try the keys one by one to find which."""
+    if "..." not in path:
+        return path
+    at = path.index("...")
+    for key in _child(plain, path[:at]):
+        alone = _with_only(plain, path[:at], key)
+        try:
+            msgspec.convert(alone, Playbook)
+        except msgspec.ValidationError as error:
+            if _split_path(str(error))[1] == path:
+                return [*path[:at], key, *path[at + 1 :]]
+    return path[:at]
+
+
+def _child(plain: Any, path: list[str]) -> Any:
+    for part in path:
+        plain = plain[int(part)] if isinstance(plain, list) else plain[part]
+    return plain
+
+
+def _with_only(plain: Any, path: list[str], key: str) -> Any:
+    """A copy of ``plain`` in which the mapping at ``path`` has only ``key``."""
+    if not path:
+        return {key: plain[key]}
+    if isinstance(plain, list):
+        at = int(path[0])
+        return [*plain[:at], _with_only(plain[at], path[1:], key), *plain[at + 1 :]]
+    return plain | {path[0]: _with_only(plain[path[0]], path[1:], key)}
 
 
 def _split_path(message: str) -> tuple[str, list[str]]:
@@ -274,6 +339,9 @@ def _check(playbook: Playbook, tree: Any, where: str) -> None:
         for column in [name, *entry.columns]:
             other = taken.setdefault(column.casefold(), name)
             need(other == name, ["inputs", name, "columns"], f"column {column!r} already feeds {other!r}")
+    for number, step in enumerate(playbook.steps):
+        gate = step.confidence
+        need(gate.floor <= gate.alone, ["steps", str(number), "confidence"], "the floor lies above alone")
     if any(step.planner == "triage" for step in playbook.steps):
         need(bool(lanes), ["lanes"], "a triage step needs lanes")
         need(playbook.fallback is not None, ["fallback"], "a triage step needs a fallback lane")

@@ -20,6 +20,7 @@ from typing import Any
 import cedarpy
 import msgspec
 
+from shared import limits
 from shared.actions import Action
 from shared.errors import BadInput, Refused
 
@@ -40,7 +41,14 @@ HOST_RULES = {
 }
 
 _ENTITIES = cedarpy.Entities.from_json_str("[]")
-_ID = re.compile(r"^[a-z0-9][a-z0-9.-]{0,63}$")
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
+_DEEPENS = re.compile(r"&&|\|\||[=!<>]=?|[-+*.(\[{]|\b(?:if|has|like|in|is)\b")
+# What the guard asks about. A schema that lacks it could only ever deny.
+_PROBES = [
+    f'permit (principal is Device, action == Action::"{action}", resource is Tool);'
+    for action in ("execute", "execute_unattended")
+]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +80,10 @@ class Policy:
     """A parsed and validated policy. Parsing costs many times a verdict, so keep it."""
 
     def __init__(self, text: str, schema: str, *, where: str = "policy.cedar") -> None:
+        """Raises ``BadInput``: ``policy.schema``, ``.parse``, ``.empty``, ``.template``, ``.rule-id``, ``.rule-twice``,
+        ``.invalid``, ``.too-deep``."""
+        _refuse_deep(schema, "schema.cedarschema")
+        _refuse_deep(text, where)
         self._schema = _parse_schema(schema)
         self._policies = _parse_policies(text, where)
         self.about = _rule_ids(text, where)
@@ -80,8 +92,8 @@ class Policy:
     def judge(self, request: Request) -> Verdict:
         """Never raises: what cannot be judged is denied."""
         query = {
-            "principal": f'Device::"{_quoted(request.device)}"',
-            "resource": f'Tool::"{_quoted(request.tool)}"',
+            "principal": {"type": "Device", "id": request.device},
+            "resource": {"type": "Tool", "id": request.tool},
             "context": request.context,
         }
         try:
@@ -111,22 +123,52 @@ class Policy:
         return HOST_RULES.get(rule) or self.about.get(rule) or rule
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
 def _reasons(result: Any) -> list[str]:
     names = result.diagnostics.id_annotations_by_reason
     return sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
 
 
+def _refuse_deep(text: str, where: str) -> None:
+    """Cedar's parser is native and recursive: a rule nested some thousand deep ends the whole process. Count first."""
+    bare = _QUOTED.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
+    line = 1
+    for rule in bare.split(";"):
+        if len(_DEEPENS.findall(rule)) > limits.POLICY_RULE_OPERATORS or _nesting(rule) > limits.POLICY_RULE_NESTING:
+            begins = line + rule[: len(rule) - len(rule.lstrip())].count("\n")
+            raise BadInput(
+                "policy.too-deep",
+                f"one rule has more than {limits.POLICY_RULE_OPERATORS} operators and brackets, or "
+                f"{limits.POLICY_RULE_NESTING} brackets within each other",
+                advice="split it into several rules",
+                where=f"{where}:{begins}",
+            )
+        line += rule.count("\n")
+
+
+def _nesting(rule: str) -> int:
+    depth = deepest = 0
+    for bracket in re.findall(r"[(\[{)\]}]", rule):
+        depth = depth + 1 if bracket in "([{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _parse_schema(schema: str) -> Any:
     try:
-        return cedarpy.Schema.from_str(schema)
+        parsed = cedarpy.Schema.from_str(schema)
     except ValueError as error:
         raise BadInput(
             "policy.schema", str(error), advice="correct the schema and validate again", where="schema.cedarschema"
         ) from error
+    for probe in _PROBES:
+        if not cedarpy.validate_policies(probe, schema).validation_passed:
+            raise BadInput(
+                "policy.schema",
+                "it must let Device execute and execute_unattended on Tool",
+                advice="declare both actions with appliesTo { principal: [Device], resource: [Tool], context: ... }",
+                where="schema.cedarschema",
+            )
+    return parsed
 
 
 def _parse_policies(text: str, where: str) -> Any:
@@ -141,7 +183,15 @@ def _parse_policies(text: str, where: str) -> Any:
 def _rule_ids(text: str, where: str) -> dict[str, str]:
     """Each rule's ``@id`` and ``@about``. Cedar lets ids be missing or double; a verdict must name one rule."""
     about: dict[str, str] = {}
-    rules: dict[str, dict[str, Any]] = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    parsed = json.loads(cedarpy.policies_to_json_str(text))
+    rules: dict[str, dict[str, Any]] = parsed["staticPolicies"]
+    if parsed["templates"]:
+        raise BadInput(
+            "policy.template",
+            "a rule with ?principal or ?resource is a template and would never apply",
+            advice="write the rule out",
+            where=where,
+        )
     if not rules:
         raise BadInput(
             "policy.empty", "the policy has no rules", advice="permit something, or nothing can run", where=where
@@ -149,7 +199,7 @@ def _rule_ids(text: str, where: str) -> dict[str, str]:
     for number, rule in enumerate(rules.values(), 1):
         annotations = rule.get("annotations") or {}
         name = annotations.get("id") or ""
-        if not _ID.match(name):
+        if not _ID.fullmatch(name):
             raise BadInput(
                 "policy.rule-id",
                 f"rule {number} has the id {name!r}",
@@ -157,16 +207,36 @@ def _rule_ids(text: str, where: str) -> dict[str, str]:
                 where=where,
             )
         if name in about:
-            raise BadInput("policy.rule-twice", f"two rules have the id {name!r}", advice="rename one", where=where)
+            raise BadInput(
+                "policy.rule-twice",
+                f"two rules have the id {name!r}",
+                advice="rename one",
+                where=_place(where, text, name, last=True),
+            )
         about[name] = annotations.get("about") or ""
     return about
 
 
+def _place(where: str, text: str, rule: str, *, last: bool = False) -> str:
+    """``where`` with the line of a rule's ``@id``; Cedar's own messages have none."""
+    found = [match.start() for match in re.finditer(rf'@id\s*\(\s*"{re.escape(rule)}"', text)]
+    return f"{where}:{text.count(chr(10), 0, found[-1 if last else 0]) + 1}" if found else where
+
+
 def _validate(text: str, schema: str, where: str) -> None:
     result = cedarpy.validate_policies(text, schema)
-    if not result.validation_passed:
-        said = "; ".join(error.error for error in result.errors) or "the policy does not fit its schema"
-        raise BadInput("policy.invalid", said, advice="correct the rule or extend the schema", where=where)
+    if result.validation_passed:
+        return
+    rules = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    names = {number: (rule.get("annotations") or {}).get("id", number) for number, rule in rules.items()}
+    errors = [(names.get(error.policy_id, ""), error.error, error.policy_id) for error in result.errors]
+    said = [message.replace(f"`{number}`", f"`{name}`") for name, message, number in errors]
+    raise BadInput(
+        "policy.invalid",
+        "; ".join(dict.fromkeys(said)) or "the policy does not fit its schema",
+        advice="correct the rule or extend the schema",
+        where=_place(where, text, errors[0][0]) if errors else where,
+    )
 
 
 # --- the right to act ---------------------------------------------------------------------------------------------
