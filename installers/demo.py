@@ -10,6 +10,7 @@ holds.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -221,7 +222,7 @@ class Demo:
         if len(waiting) < 2:
             raise Stop(f"only {len(waiting)} approvals wait, and two are needed", "use a CSV with less clear cases")
         cases = {one["approval"]: one for one in self.report("agent", "approvals")}
-        first, second = waiting[0], waiting[1]
+        first, second = _choose([cases[one] for one in waiting if one in cases])
         self.console.answer(first, "approve", "Agreed.")
         self.screen.good(f"approved {_case(cases, first)}")
         lane = "express" if cases[second]["lane"] == "plan_review" else "plan_review"
@@ -330,10 +331,12 @@ class Demo:
         self.screen.say(f"password  {self.password}")
         self.screen.say(f"inbox     {self.home / 'inbox'}")
         self.screen.say("Ctrl-C ends both")
-        while True:
-            self.hub.check()
-            self.agent.check()
-            time.sleep(0.5)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                self.hub.check()
+                self.agent.check()
+                time.sleep(0.5)
+        self.screen.plain("\nstopping")
 
     def stop(self) -> None:
         self.agent.stop()
@@ -390,6 +393,15 @@ def _case(cases: dict[str, Json], approval: str) -> str:
 def _reason(stop: Stop) -> str:
     code = re.search(r"\[([a-z.-]+)\]", str(stop))
     return code[1] if code else str(stop)[-100:]
+
+
+def _choose(cases: list[Json]) -> tuple[str, str]:
+    """The approval that the agent was surest of, and the least sure one of the others, drawings first: the one a person
+    would most likely wave through, and the one where a person is needed."""
+    surest = max(cases, key=lambda case: int(case["confidence"]))
+    others = [case for case in cases if case is not surest]
+    least = min(others, key=lambda case: (case["lane"] != "plan_review", case["confidence"]))
+    return surest["approval"], least["approval"]
 
 
 def _name(file: Path) -> str:
