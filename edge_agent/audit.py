@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import Home
+from edge_agent.database import connect
 from edge_agent.identity import load_identity, load_key
-from edge_agent.journal import connect
 from shared.audit import Mark, Report, Row, verify
 from shared.entries import Body
 from shared.errors import BadInput, OutriderError, Tampered

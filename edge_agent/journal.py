@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from edge_agent.database import connect, unreadable, unwritable
 from shared import limits
 from shared.entries import Body, ClockStepped, Draft, Entry, LogOpened, Written, read, write
 from shared.errors import BadInput, Conflict, OutriderError, Tampered, Unavailable
@@ -46,18 +47,6 @@ CREATE TABLE IF NOT EXISTS checkpoint (size INTEGER PRIMARY KEY, note BLOB NOT N
 Listener = Callable[[list[Entry]], None]
 
 
-def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    """A connection with the durability the log promises, or one that cannot write."""
-    if writable:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA secure_delete=ON")
-    else:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
-    return db
-
-
 class LogReader:
     """Read a log, from any process. Rows are judged as they are read: unknown or malformed entries raise."""
 
@@ -70,7 +59,7 @@ class LogReader:
             self._db = connect(path, writable=False)
             self._db.execute("SELECT 1 FROM entry LIMIT 1")
         except sqlite3.Error as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         self._path = path
 
     def close(self) -> None:
@@ -80,7 +69,7 @@ class LogReader:
         try:
             yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
-            raise _unreadable(self._path, error) from error
+            raise unreadable(self._path, error) from error
 
     def _one(self, sql: str, *values: Any) -> Any:
         return next(self._rows(sql, *values), None)
@@ -147,10 +136,10 @@ class LogReader:
         and about ``BATCH_BYTES`` bytes, and at least one whole commit.
         """
         best: tuple[int, bytes] | None = None
+        weight = 0
         for size, note in self._rows("SELECT size, note FROM checkpoint WHERE size > ? ORDER BY size LIMIT 512", start):
-            if best is not None and (
-                size - start > limits.BATCH_ENTRIES or self._bytes(start, size) > limits.BATCH_BYTES
-            ):
+            weight += self._bytes(best[0] if best else start, size)
+            if best is not None and (size - start > limits.BATCH_ENTRIES or weight > limits.BATCH_BYTES):
                 break
             best = (size, note)
         if best is None:
@@ -165,7 +154,7 @@ class LogReader:
 
     def _bytes(self, start: int, end: int) -> int:
         row = self._one(
-            "SELECT COALESCE(SUM(LENGTH(e.data) + COALESCE(LENGTH(b.data), 0)), 0) FROM entry e"
+            "SELECT COALESCE(SUM(LENGTH(e.data) + COALESCE(LENGTH(CAST(b.data AS BLOB)), 0)), 0) FROM entry e"
             " LEFT JOIN body b ON b.seq = e.seq AND b.name = 'shared' WHERE e.seq >= ? AND e.seq < ?",
             start,
             end,
@@ -184,11 +173,13 @@ class Journal(LogReader):
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._gate = threading.Lock()  # nothing is queued behind the end
+        self._closed = False
         try:
             self._writer = connect(path, writable=True)
             self._writer.executescript(_SCHEMA)
         except sqlite3.Error as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         super().__init__(path)
         self._frontier, self._last_at = self._resume()
         self._stepped = False
@@ -206,12 +197,16 @@ class Journal(LogReader):
         advice = "do not delete it: copy the folder, run `outrider audit verify --device`, restore from a backup"
         if row is None or row[0] != size:
             raise Tampered("log.corrupt", "the newest entries have no checkpoint", advice=advice)
-        frontier = Frontier.load(size, self.node)
-        checkpoint = open_checkpoint(row[1], self.origin, self._key.public)
         last = self._one("SELECT data FROM entry WHERE seq = ?", size - 1)[0]
+        try:
+            frontier = Frontier.load(size, self.node)
+            checkpoint = open_checkpoint(bytes(row[1]), self.origin, self._key.public)
+            newest = read(bytes(last))
+        except OutriderError as error:
+            raise Tampered("log.corrupt", f"the log's end does not hold: {error.message}", advice=advice) from error
         if checkpoint.root != frontier.root() or self.node(0, size - 1) != leaf_hash(last):
             raise Tampered("log.corrupt", "the newest checkpoint does not fit the entries", advice=advice)
-        return frontier, read(last).at
+        return frontier, newest.at
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -235,22 +230,25 @@ class Journal(LogReader):
     def _submit(self, drafts: list[Draft]) -> Future[list[Entry]]:
         if len(drafts) > limits.COMMIT_ENTRIES:
             raise BadInput("log.too-many", f"{len(drafts)} entries in one commit", advice="append fewer at once")
-        if not self._thread.is_alive():
-            raise Unavailable("log.closed", "the log is closed", advice="start the agent again")
-        job = _Job(drafts)
-        self._queue.put(job)
+        return self._put(_Job(drafts))
+
+    def _put(self, job: _Job) -> Future[list[Entry]]:
+        with self._gate:
+            if self._closed:
+                raise Unavailable("log.closed", "the log is closed", advice="start the agent again")
+            self._queue.put(job)
         return job.done
 
     async def cosign(self, size: int, note: bytes) -> None:
         """Keep the hub's cosignature beside a checkpoint that was sent to it."""
-        job = _Job([], cosigned=(size, note))
-        self._queue.put(job)
-        await asyncio.wrap_future(job.done)
+        await asyncio.wrap_future(self._put(_Job([], cosigned=(size, note))))
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
         self._writer.close()
         super().close()
 
@@ -267,6 +265,10 @@ class Journal(LogReader):
     def committed(self) -> int:
         """Entries committed so far."""
         return self._frontier.size
+
+    def now(self) -> int:
+        """The time an entry written now would bear: the clock's, or the newest entry's where the clock is behind it."""
+        return max(self._now(), self._last_at)
 
     @property
     def behind_us(self) -> int:
@@ -309,7 +311,13 @@ class Journal(LogReader):
         except sqlite3.Error as error:
             self._roll_back()
             for job in jobs:
-                job.done.set_exception(_unwritable(self._path, error))
+                job.done.set_exception(unwritable(self._path, error))
+            return
+        except Exception as error:  # noqa: BLE001 - the root of the writer thread: were it to end, every caller would hang
+            self._roll_back()
+            said = f"{type(error).__name__}: {error}"
+            for job in jobs:
+                job.done.set_exception(Unavailable("log.fault", said, advice="report it; nothing was lost"))
             return
         self._deliver(jobs, written)
 
@@ -331,6 +339,9 @@ class Journal(LogReader):
             row = write(draft, frontier.size, at, secrets.token_bytes)
             nodes += frontier.append(leaf_hash(row.data))
             rows.append(row)
+        weight = sum(len(row.data) + sum(len(body.data.encode()) for body in row.bodies.values()) for row in rows)
+        if weight > limits.BATCH_BYTES:  # a commit travels whole; several jobs are tried again one by one
+            raise BadInput("log.too-large", f"{weight} bytes in one commit", advice="append fewer at once")
         self._insert(rows, nodes, frontier, [job.cosigned for job in jobs if job.cosigned])
         self._frontier, self._last_at, self._stepped = frontier, at, stepped
         return [row.entry for row in rows]
@@ -377,10 +388,13 @@ class Journal(LogReader):
                 else:
                     job.done.set_exception(fault)
 
-        if self._loop is None or self._loop.is_closed():
-            deliver()
-        else:
-            self._loop.call_soon_threadsafe(deliver)
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(deliver)
+                return
+        except RuntimeError:  # that loop is closed
+            pass
+        deliver()
 
 
 class _Job:
@@ -391,22 +405,3 @@ class _Job:
         self.cosigned = cosigned
         self.done: Future[list[Entry]] = Future()
         self.done.set_running_or_notify_cancel()  # a waiter that gives up does not undo the commit
-
-
-def _unreadable(path: Path, error: sqlite3.Error) -> OutriderError:
-    return Tampered(
-        "log.unreadable",
-        f"{path} cannot be read: {error}",
-        advice="copy the folder before anything else, check the disk, restore from a backup",
-    )
-
-
-def _unwritable(path: Path, error: sqlite3.Error) -> OutriderError:
-    said = str(error)
-    if "full" in said:
-        return Unavailable("log.disk-full", f"the disk of {path} is full", advice="free some space; nothing was lost")
-    if "readonly" in said or "read-only" in said:
-        return Unavailable("log.read-only", f"{path} cannot be written", advice="mount it writable, check its owner")
-    if "malformed" in said or "not a database" in said or "corrupt" in said:
-        return _unreadable(path, error)
-    return Unavailable("log.write", f"{path}: {said}", advice="check the disk; nothing was lost")

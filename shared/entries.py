@@ -16,7 +16,7 @@ import msgspec
 
 from shared import limits
 from shared.codec import canonical, parse, salted
-from shared.errors import BadInput, Tampered
+from shared.errors import BadInput, Conflict, Tampered
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -369,11 +369,13 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What a room hands to the journal: it has no place in the log until it is committed."""
+    """What a room hands to the journal: it has no place in the log until it is committed. ``not_after`` (microseconds,
+    0 for none) is the latest entry time at which it may still be written."""
 
     facts: Facts
     run: str = ""
     bodies: dict[str, Any] = msgspec.field(default_factory=dict)
+    not_after: int = 0
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -392,6 +394,8 @@ def type_of(facts: Facts) -> tuple[str, int]:
 def write(draft: Draft, seq: int, at: int, salt: Callable[[int], bytes]) -> Written:
     """Fix a draft's place and bytes. ``salt(n)`` returns n random bytes."""
     name, version = type_of(draft.facts)
+    if draft.not_after and at > draft.not_after:
+        raise Conflict("entry.late", f"it is too late for {name}", advice="ask again; check this computer's clock")
     bodies = {}
     for key, value in draft.bodies.items():
         if key not in BODY_NAMES:
