@@ -20,14 +20,14 @@ from server import console, web
 from server.api import Api, mount_repository
 from server.approvals import Approvals
 from server.bus import Bus
-from server.config import HubConfig
+from server.config import ADMIN_FILE, HubConfig
 from server.devices import Devices
 from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
 from server.releases import Releases
 from server.store import HubLog, Store, take_lock
-from server.store.home import ADMIN_FILE, make_token
+from server.store.home import make_token
 from server.users import Users
 from shared import __version__
 

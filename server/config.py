@@ -13,6 +13,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_HOME = Path("~/.local/share/outrider/hub")
 
+# Files of the home that this machine's commands find a running hub by.
+ADDRESS_FILE = "address"
+ADMIN_FILE = "admin.token"
+
 
 class HubConfig(BaseSettings):
     """Settings of one hub. Durations are seconds, money is cents.

@@ -1,39 +1,47 @@
 """What an operator does to a hub from its own machine: through the running hub where one runs, else directly.
 
 A running hub holds the home's lock, writes its address to ``HOME/address`` and takes orders over loopback from whoever
-can read ``HOME/admin.token``. Without one, the command takes the lock itself and does the same thing.
+can read ``HOME/admin.token``. Without one, the command takes the lock itself and does the same thing. The rooms are
+imported only then: asking a running hub needs none of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from server import app
-from server.config import HubConfig
-from server.store import make_home
-from server.store.home import ADDRESS_FILE, ADMIN_FILE, make_private, make_token
+from server.config import ADDRESS_FILE, ADMIN_FILE, HubConfig
 from shared.errors import KINDS, BadInput, Conflict, OutriderError, Unavailable
+
+if TYPE_CHECKING:
+    from server.app import Hub
 
 STARTERS = Path(__file__).parent / "starter"
 OPERATOR = "operator"
 _TIMEOUT_S = 60
+_STARTING_S = 15.0  # a hub may hold the lock this long before it answers
 
 
-def init(config: HubConfig, *, name: str, starter: str, user: str, password: str, random: Any) -> dict[str, Any]:
+def init(
+    config: HubConfig, *, name: str, starter: str, user: str, password: str, random: Callable[[int], bytes]
+) -> dict[str, Any]:
     """Make a hub: keys, repository, database, the workspace of a starter, and a first user who may do everything."""
+    from server.app import open_hub
+    from server.store import make_home
+    from server.store.home import make_token
+
     known = sorted(path.name for path in STARTERS.iterdir() if path.is_dir()) if STARTERS.is_dir() else []
     if starter not in known:
         raise BadInput("hub.starter", f"there is no starter {starter!r}", advice=f"use one of {', '.join(known)}")
     identity = make_home(config.home, name, random)
     make_token(config.home / ADMIN_FILE)
-    with app.open_hub(config) as hub:
+    with open_hub(config) as hub:
         hub.releases.init_repository()
         shutil.copytree(STARTERS / starter, config.home / "workspace")
         hub.users.add(user, password, ["admin", "clerk"])
@@ -63,16 +71,33 @@ class Operator:
         return found
 
     def _do(self, method: str, what: str, body: dict[str, Any] | None) -> Any:
-        try:
-            with app.open_hub(self._config) as hub:
-                return _directly(hub, what, body or {})
-        except Conflict as error:
-            if error.code != "hub.locked":
-                raise
-        return _ask(self._config.home, method, what, body)
+        """Ask the hub that runs; where none does, be the hub for a moment; where one is starting or stopping, wait."""
+        deadline = time.monotonic() + _STARTING_S
+        while True:
+            try:
+                return _ask(self._config.home, method, what, body)
+            except Unavailable as error:
+                if error.code != "hub.unreachable":
+                    raise
+                waited = error
+            try:
+                return _directly(self._config, what, body or {})
+            except Conflict as error:
+                if error.code != "hub.locked":
+                    raise
+            if time.monotonic() > deadline:
+                raise waited
+            time.sleep(0.2)
 
 
-def _directly(hub: app.Hub, what: str, body: dict[str, Any]) -> Any:
+def _directly(config: HubConfig, what: str, body: dict[str, Any]) -> Any:
+    from server.app import open_hub
+
+    with open_hub(config) as hub:
+        return _act(hub, what, body)
+
+
+def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
     match what:
         case "token":
             return {"token": hub.devices.issue_token(OPERATOR, body["ttl_s"])}
@@ -128,13 +153,10 @@ def _read(path: Path) -> str:
         ) from error
 
 
-@contextlib.contextmanager
-def announced(home: Path, address: str) -> Iterator[None]:
+def announce(home: Path, address: str) -> None:
     """Let this machine's commands find the running hub."""
-    make_private(home)
-    path = home / ADDRESS_FILE
-    path.write_text(address + "\n", encoding="ascii")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    (home / ADDRESS_FILE).write_text(address + "\n", encoding="ascii")
+
+
+def withdraw(home: Path) -> None:
+    (home / ADDRESS_FILE).unlink(missing_ok=True)

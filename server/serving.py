@@ -13,12 +13,13 @@ import uvicorn
 
 from server import app
 from server.config import HubConfig
-from server.operator import announced
+from server.operator import announce, withdraw
 from shared import limits
 from shared.errors import Unavailable
 
 _BACKLOG = 4096  # a fleet that lost its hub comes back all at once
 _GRACE_SECONDS = 5
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class _Server(uvicorn.Server):
@@ -56,33 +57,43 @@ def listen(config: HubConfig) -> socket.socket:
     return bound
 
 
+def make_server(hub: app.Hub, bound: socket.socket, say: Callable[[str], None]) -> uvicorn.Server:
+    """The server of an open hub on a bound socket. While it serves, this machine's commands can find it."""
+    config, port = hub.config, bound.getsockname()[1]
+    address = config.address(port)
+    application = app.build(hub, port)
+    settings = uvicorn.Config(
+        application.app,
+        loop="auto" if sys.platform == "win32" else "uvloop",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # it doubles the memory of every connection
+        ws_max_size=limits.MESSAGE_BYTES,
+        ws_ping_interval=limits.HEARTBEAT_SECONDS,
+        ws_ping_timeout=limits.HEARTBEAT_SECONDS,
+        backlog=_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # a client must not be able to say where it comes from
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+    def ready() -> None:
+        announce(config.home, address)
+        say(f"hub ready at {address}")
+
+    def stop() -> None:
+        withdraw(config.home)
+        application.stop()
+
+    return _Server(settings, ready, stop)
+
+
 def serve(config: HubConfig, say: Callable[[str], None]) -> None:
     """Run the hub until SIGTERM or SIGINT. ``say`` is told once, when it serves."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=_LOG_FORMAT)
+    # uvicorn raises the signal again once it has shut down; ending on request is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     with app.open_hub(config) as hub, listen(config) as bound:
-        port = bound.getsockname()[1]
-        address = config.address(port)
-        application = app.build(hub, port)
-        settings = uvicorn.Config(
-            application.app,
-            loop="auto" if sys.platform == "win32" else "uvloop",
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,  # it doubles the memory of every connection
-            ws_max_size=limits.MESSAGE_BYTES,
-            ws_ping_interval=limits.HEARTBEAT_SECONDS,
-            ws_ping_timeout=limits.HEARTBEAT_SECONDS,
-            backlog=_BACKLOG,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # a client must not be able to say where it comes from
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        server = _Server(settings, lambda: say(f"hub ready at {address}"), application.stop)
-        with announced(config.home, address):
-            # uvicorn raises the signal again once it has shut down; ending on request is no failure.
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: None)
-            server.run(sockets=[bound])
+        make_server(hub, bound, say).run(sockets=[bound])

@@ -26,8 +26,6 @@ except ImportError:  # pragma: no cover - Windows has no fcntl
     fcntl = None  # type: ignore[assignment]  # the seam: take_lock falls back to msvcrt there
 
 HUB_KEY = "hub.key"
-ADMIN_FILE = "admin.token"
-ADDRESS_FILE = "address"
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,18 +1,33 @@
-"""A hub's store in a temporary home, with a clock that a test moves."""
+"""A hub in a temporary home, with a clock that a test moves; and the same hub serving on a free port."""
 
 from __future__ import annotations
 
+import asyncio
+import http.client
+import json
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
+from server import serving
+from server.app import Hub, open_hub
+from server.approvals import Approvals
+from server.bus import Bus
+from server.config import HubConfig
+from server.devices import Devices
+from server.ingest import Ingest, Record
 from server.store import HubLog, Store, make_home
+from tests.fakes import FakeDevice, Shelf
 
 
 class Clock:
-    """Microseconds since 1970 UTC; a test sets or steps it."""
+    """Microseconds since 1970 UTC; a test steps it."""
 
     def __init__(self, now: int = 1_790_000_000_000_000) -> None:
         self.now = now
@@ -23,6 +38,16 @@ class Clock:
 
     def step(self, seconds: float) -> None:
         self.now += int(seconds * 1_000_000)
+
+
+class Trust:
+    """A root of trust, without a repository."""
+
+    def root_bytes(self) -> bytes:
+        return b'{"root": true}'
+
+    def minimum(self) -> dict[str, int]:
+        return {"timestamp": 1, "snapshot": 1, "targets": 1}
 
 
 @pytest.fixture
@@ -47,3 +72,117 @@ def store(home: Path) -> Iterator[Store]:
 @pytest.fixture
 def hublog(store: Store, clock: Clock) -> HubLog:
     return HubLog(store, clock=clock, random=secrets.token_bytes)
+
+
+@dataclass
+class Rooms:
+    """The rooms behind the link, without a server."""
+
+    hublog: HubLog
+    bus: Bus
+    devices: Devices
+    ingest: Ingest
+    record: Record
+    approvals: Approvals
+    clock: Clock
+
+    def join(self, name: str = "front desk") -> FakeDevice:
+        device = FakeDevice(self.clock, name)
+        device.enrolled(self.devices.join(device.request(self.devices.issue_token("clara", 60))))
+        return device
+
+    def sync(self, device: FakeDevice) -> None:
+        """Send all that the hub lacks."""
+        held = self.ingest.frontier(device.id).size
+        self.ingest.accept(device.id, device.batch(held))
+
+
+@pytest.fixture
+def rooms(hublog: HubLog, home: Path, clock: Clock) -> Rooms:
+    bus = Bus()
+    devices = Devices(hublog, bus, HubConfig(home=home), Trust())
+    return Rooms(
+        hublog=hublog,
+        bus=bus,
+        devices=devices,
+        ingest=Ingest(hublog, bus),
+        record=Record(hublog.store, clock),
+        approvals=Approvals(hublog, bus, Shelf()),
+        clock=clock,
+    )
+
+
+@dataclass
+class Serving:
+    """A hub that serves, and how to ask it over HTTP."""
+
+    hub: Hub
+    address: str
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=20)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def join(self, name: str = "front desk") -> FakeDevice:
+        device = FakeDevice(self.hub.hublog.clock, name)
+        device.enrolled(self.hub.devices.join(device.request(self.hub.devices.issue_token("clara", 60))))
+        return device
+
+
+class Served:
+    """Runs a hub's server in a thread with a loop of its own."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._bound = serving.listen(hub.config)
+        self._ready = threading.Event()
+        self._server: uvicorn.Server = serving.make_server(hub, self._bound, lambda _: self._ready.set())
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(30)
+        self.serving = Serving(hub, hub.config.address(self._bound.getsockname()[1]))
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._bound]))
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+        self._bound.close()
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def open_home(home: Path) -> Iterator[Callable[[], Serving]]:
+    """Opens and serves the hub of the test's home; again after ``close`` is a restart."""
+    stack: list[Callable[[], None]] = []
+
+    def close() -> None:
+        while stack:
+            stack.pop()()
+
+    def begin() -> Serving:
+        close()
+        opening = open_hub(HubConfig(home=home, port=0, notice_jitter_ms=20))
+        hub = opening.__enter__()
+        stack.append(lambda: opening.__exit__(None, None, None))
+        if not (home / "repository").exists():
+            hub.releases.init_repository()
+        served = Served(hub)
+        stack.append(served.stop)
+        return served.serving
+
+    yield begin
+    close()
+
+
+@pytest.fixture
+def serving_hub(open_home: Callable[[], Serving]) -> Serving:
+    return open_home()
