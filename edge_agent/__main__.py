@@ -1,4 +1,4 @@
-"""The agent's commands: ``outrider agent``, ``audit``, ``memory``, ``model``, ``doctor``.
+"""The agent's commands: ``outrider agent``, ``audit`` and ``memory``.
 
 Heavy rooms are imported inside the commands that need them, so that ``--help`` and ``status`` answer at once.
 """
@@ -14,11 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from edge_agent.config import Config, Home
-from edge_agent.doctor import doctor
-from edge_agent.models.commands import model
 from shared.errors import BadInput
 
-__all__ = ["agent", "audit", "doctor", "memory", "model"]
+__all__ = ["agent", "audit", "memory"]
 
 HomeOption = Annotated[
     Path | None,
@@ -54,10 +52,9 @@ def join(
     name: Annotated[str, typer.Option(help="What people call this device.")] = platform.node() or "agent",
 ) -> None:
     """Enrol this computer with a hub. Its keys are made here and never leave."""
-    from edge_agent.app import SOFTWARE
     from edge_agent.link.enrol import join as enrol
 
-    identity = enrol(_home(home), url, token, name, SOFTWARE)
+    identity = enrol(_home(home), url, token, name)
     typer.echo(f"joined {identity.hub} as {identity.device} ({name})")
     typer.echo("start it with: outrider agent run")
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.act import Hands
-from edge_agent.config import Config, Home
+from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
 from edge_agent.journal import Journal
@@ -30,9 +30,8 @@ from edge_agent.runner import Runner
 from edge_agent.sense.inbox import Inbox, Intake
 from edge_agent.tools import Tool
 from edge_agent.tools.register import Register
-from shared import __version__
 from shared.actions import Action
-from shared.entries import DeviceJoined, DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
+from shared.entries import DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
 from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import Envelope
 from shared.policy import Policy
@@ -40,15 +39,9 @@ from shared.protocol import Status
 from shared.release import Answer, Assignment, Lease, Release, Revocation, open_signed
 from shared.runs import Device, Run
 
-SOFTWARE = f"agent {__version__}"
 _BATCH_TEXTS = 64
 _LIVE_S = 1.0
 _DUE_S = 30.0
-
-
-def now_us() -> int:
-    """The machine's clock, microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 def _local(at: int) -> datetime.datetime:
@@ -158,15 +151,6 @@ class Agent:
             await self._close()
 
     async def _begin(self) -> None:
-        if self._device.joined is None:
-            joined = DeviceJoined(
-                device=self.identity.device,
-                hub=self.identity.hub,
-                hub_key=self.identity.hub_key,
-                root_version=1,
-                minimum_version=1,
-            )
-            await self._journal.append(Draft(joined))
         if self._device.release is not None:
             try:
                 await self._use(self._library.get(self._device.release.release))

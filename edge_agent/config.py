@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared import __version__
+
+SOFTWARE = f"agent {__version__}"
+
+
+def now_us() -> int:
+    """The machine's clock, microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
 
 
 class Config(BaseSettings):

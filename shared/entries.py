@@ -51,13 +51,13 @@ class ClockStepped(Facts, frozen=True):
 
 
 class DeviceJoined(Facts, frozen=True):
-    """Enrolment: which hub this device trusts, and the oldest release metadata it will accept from it."""
+    """Enrolment: which hub this device trusts, from which TUF root, and the oldest metadata versions it will accept."""
 
     device: str
     hub: str
     hub_key: str
-    root_version: int
-    minimum_version: int
+    root_sha256: str
+    minimum: dict[str, int]
 
 
 class ReleaseInstalled(Facts, frozen=True):

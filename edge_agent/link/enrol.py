@@ -5,13 +5,15 @@ from __future__ import annotations
 import msgspec
 import urllib3
 
-from edge_agent.config import Home
+from edge_agent.config import SOFTWARE, Home, now_us
 from edge_agent.identity import Identity, load_identity, make_key, save_identity
+from edge_agent.journal import Journal
 from edge_agent.link.updates import Updates
 from shared import limits
-from shared.codec import parse
+from shared.codec import hex_sha256, parse
+from shared.entries import DeviceJoined, Draft
 from shared.errors import KINDS, BadInput, Conflict, OutriderError, Tampered, Unavailable
-from shared.keys import Envelope, PublicKey, unseal
+from shared.keys import Envelope, PublicKey, SigningKey, unseal
 from shared.protocol import PROTOCOL_VERSION, Join, Joined, join_bytes
 
 
@@ -24,7 +26,7 @@ class _Problem(msgspec.Struct):
     kind: str = "Refused"
 
 
-def join(home: Home, url: str, token: str, name: str, software: str) -> Identity:
+def join(home: Home, url: str, token: str, name: str) -> Identity:
     """Enrol this device; afterwards ``home`` holds its keys, its identity and the root of trust.
 
     Raises ``Conflict('agent.joined')`` when the home belongs to a hub already, and what the hub refuses with.
@@ -42,14 +44,33 @@ def join(home: Home, url: str, token: str, name: str, software: str) -> Identity
     for stale in (home.keys / "log.key", home.keys / "link.key"):
         stale.unlink(missing_ok=True)
     log, link = make_key(home.keys / "log.key"), make_key(home.keys / "link.key")
-    blank = Join(PROTOCOL_VERSION, secret, name, log.public.text, link.public.text, software, "", "")
+    blank = Join(PROTOCOL_VERSION, secret, name, log.public.text, link.public.text, SOFTWARE, "", "")
     signed = join_bytes(fingerprint, blank)
     request = msgspec.structs.replace(blank, log_proof=log.sign(signed).hex(), link_proof=link.sign(signed).hex())
     joined = _open(_post(url, request), fingerprint)
     Updates(home.root, url).install_root(joined.root.encode(), joined.minimum)
+    _begin_log(home, joined, log)
     identity = Identity(joined.device, name, joined.origin, joined.hub, joined.hub_key, url.rstrip("/"))
-    save_identity(home, identity)
+    save_identity(home, identity)  # last: what was cut short before this can simply be done again
     return identity
+
+
+def _begin_log(home: Home, joined: Joined, key: SigningKey) -> None:
+    """The log begins with whose it is and whom it trusts. What a join that was cut short left behind is removed."""
+    for stale in home.root.glob(f"{home.log.name}*"):
+        stale.unlink()
+    journal = Journal(home.log, joined.origin, key, now=now_us, software=SOFTWARE)
+    facts = DeviceJoined(
+        device=joined.device,
+        hub=joined.hub,
+        hub_key=joined.hub_key,
+        root_sha256=hex_sha256(joined.root.encode()),
+        minimum=joined.minimum,
+    )
+    try:
+        journal.append_blocking([Draft(facts)])
+    finally:
+        journal.close()
 
 
 def _post(url: str, request: Join) -> bytes:

@@ -1,0 +1,156 @@
+"""Hub and agents as processes: cut, killed, copied, revoked, lied to. What each must do is what its log and books say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from demo_kit import Stop, outrider
+
+if TYPE_CHECKING:
+    from tests.system.conftest import City, Desk
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+ROWS = [f"T-{n:03},Tear off shingles and reroof the garage,{4000 + n}" for n in range(30)]
+
+
+def synced(status: dict[str, Any]) -> bool:
+    return bool(status["linked"] and status["cosigned"] and status["lease"] and status["idle"])
+
+
+def ready_desk(city: City, name: str = "desk") -> Desk:
+    desk = city.desk(name)
+    if not (city.home / "repository" / "targets").exists() or not list((city.home / "repository" / "targets").iterdir()):
+        city.publish()
+    desk.start()
+    desk.until(lambda s: synced(s) and s["release"] > 0)
+    return desk
+
+
+def test_cut_kill_restart_mend_loses_nothing_and_does_nothing_twice(city: City) -> None:
+    desk = ready_desk(city)
+    desk.wire.cut()
+    desk.until(lambda s: not s["linked"])
+    held = desk.status()["synced"]
+    desk.drop("offline.csv", ROWS)
+    while desk.books.count() < 5:
+        desk.process.check()
+    desk.process.kill()
+    done = desk.books.count()
+    assert 5 <= done < len(ROWS), "killed in the middle"
+    desk.start()
+    desk.until(lambda s: s["idle"] and s["runs"]["closed"] == len(ROWS))
+    assert desk.status()["synced"] == held, "the hub has heard nothing yet"
+    desk.wire.mend()
+    status = desk.until(synced)
+    assert status["outcomes"] == {"done": len(ROWS)}
+    assert desk.books.count() == len(ROWS)
+    assert list(desk.books.faults()) == []
+    report = desk.verify()
+    assert report["error"] is None
+    assert report["cosigned_size"] == report["entries"] == status["log"]["size"]
+
+
+def test_hub_killed_while_it_takes_entries_keeps_what_it_countersigned(city: City) -> None:
+    desk = ready_desk(city)
+    desk.drop("a.csv", ROWS)
+    desk.until(lambda s: s["runs"]["closed"] > 3)
+    before = desk.status()["synced"]
+    city.again(kill=True)
+    status = desk.until(lambda s: synced(s) and s["runs"]["closed"] == len(ROWS), 90)
+    assert status["synced"] >= before
+    assert desk.verify()["error"] is None
+
+
+def test_revoked_device_stops_acting_and_says_why(city: City) -> None:
+    desk = ready_desk(city)
+    outrider("hub", "device", "revoke", desk.status()["device"], "--home", str(city.home))
+    desk.until(lambda s: s["revoked"])
+    desk.drop("late.csv", ROWS[:3])
+    status = desk.until(lambda s: s["runs"]["held"] == 3)
+    assert status["decided_alone"] == 0
+    assert desk.books.count() == 0
+    assert desk.problem("device.revoked")["advice"]
+
+
+def test_restored_backup_is_refused_as_a_rollback(city: City) -> None:
+    desk = ready_desk(city)
+    desk.process.stop()
+    backup = city.folder / "backup"
+    shutil.copytree(desk.home, backup)
+    desk.start()
+    desk.drop("a.csv", ROWS[:4])
+    desk.until(lambda s: synced(s) and s["runs"]["closed"] == 4)
+    desk.process.stop()
+    shutil.rmtree(desk.home)
+    backup.rename(desk.home)
+    desk.start()
+    assert "restore" in desk.problem("log.rollback")["advice"] or desk.problem("log.rollback")["advice"]
+
+
+def test_two_copies_of_a_device_are_found_as_a_fork(city: City) -> None:
+    desk = ready_desk(city)
+    desk.process.stop()
+    twin = city.clone(desk, "twin")
+    desk.start()
+    desk.drop("a.csv", ROWS[:6])
+    desk.until(lambda s: synced(s) and s["runs"]["closed"] == 6)
+    desk.process.stop()
+    desk.wire.cut()
+    twin.start()
+    twin.drop("b.csv", [row.replace("T-", "U-") for row in ROWS[:12]])
+    twin.until(lambda s: s["runs"]["closed"] == 12)
+    desk.wire.mend()
+    assert twin.problem("log.fork", 60)["advice"]
+    assert twin.verify()["error"] is None, "each copy is consistent with itself; only the witness can tell"
+
+
+def test_a_tampered_release_is_refused_and_the_old_one_stays(city: City) -> None:
+    desk = ready_desk(city)
+    policy = city.home / "workspace" / "policy.cedar"
+    policy.write_text(policy.read_text().replace("<= 5000000", "<= 9000000"))
+    desk.wire.cut()
+    desk.until(lambda s: not s["linked"])
+    number = city.publish()
+    for file in (city.home / "repository" / "targets").rglob("*policy.cedar"):
+        if "9000000" in file.read_text():
+            file.write_text(file.read_text().replace("9000000", "9900000"))
+    desk.wire.mend()
+    problem = desk.problem("release.tampered")
+    assert problem["advice"]
+    status = desk.status()
+    assert status["release"] == number - 1
+    desk.drop("a.csv", ROWS[:2])
+    desk.until(lambda s: s["runs"]["closed"] == 2)
+
+
+def test_a_second_agent_on_the_same_home_is_refused(city: City) -> None:
+    desk = ready_desk(city)
+    with pytest.raises(Stop, match=r"agent\.running"):
+        outrider("agent", "run", "--home", str(desk.home), timeout=30)
+
+
+def test_broken_files_are_set_aside_with_the_reason(city: City, tmp_path: Path) -> None:
+    desk = ready_desk(city)
+    inbox = desk.home / "inbox"
+    (inbox / "latin.csv").write_bytes("application_id,description\nX-1,caf\xe9\n".encode("latin-1"))
+    (inbox / "quote.csv").write_text('application_id,description\nX-2,"never closed\n')
+    (inbox / "columns.csv").write_text("number,words\nX-3,roof\n")
+    status = desk.until(lambda s: len(s["sources"]) == 3)
+    codes = {row["file"]: row["code"] for row in status["sources"]}
+    assert codes == {
+        "latin.csv": "intake.encoding",
+        "quote.csv": "intake.csv",
+        "columns.csv": "intake.column.missing",
+    }
+    assert sorted(p.name for p in (desk.home / "refused").iterdir()) == [
+        "columns.csv",
+        "columns.csv.why.txt",
+        "latin.csv",
+        "latin.csv.why.txt",
+        "quote.csv",
+        "quote.csv.why.txt",
+    ]
