@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, final
 
 import cedarpy
 import msgspec
@@ -244,18 +244,41 @@ def _validate(text: str, schema: str, where: str) -> None:
 _MINT = object()
 
 
+@final
 class Allowed:
-    """Proof that one exact action may be done now. Made by ``permit`` only; ``act`` takes nothing else."""
+    """Proof that one exact action may be done now. Made by ``permit`` only; ``act`` takes nothing else.
+
+    It cannot be changed, copied, pickled or derived from: each would be an ``Allowed`` that no verdict stands behind.
+    """
 
     __slots__ = ("action", "approval", "step", "verdict")
 
+    action: Action
+    approval: str
+    step: str
+    verdict: Verdict
+
     def __init__(self, mint: object, action: Action, verdict: Verdict, step: str, approval: str) -> None:
         if mint is not _MINT:
-            raise Refused("guard.forged", "an Allowed was made outside the guard", advice="this is a bug; report it")
-        self.action = action
-        self.verdict = verdict
-        self.step = step
-        self.approval = approval
+            raise _forged()
+        for name, value in (("action", action), ("verdict", verdict), ("step", step), ("approval", approval)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("an Allowed cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("an Allowed cannot be changed")
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise _forged()
+
+    def __init_subclass__(cls) -> None:
+        raise _forged()
+
+
+def _forged() -> Refused:
+    return Refused("guard.forged", "an Allowed was made outside the guard", advice="this is a bug; report it")
 
 
 def permit(

@@ -1,0 +1,136 @@
+"""The permit desk's policy as a decision table: what it allows alone, asks or denies, and by which rule."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from shared.playbook import load
+from shared.policy import ALLOW, ASK, DENY, Policy, Request
+
+STARTER = resources.files("server") / "starter" / "permits"
+PLAIN: dict[str, Any] = {
+    "playbook": "permit-triage",
+    "step": "triage",
+    "effect": "reversible",
+    "label": "express",
+    "planner": "rules",
+    "urgency": "background",
+    "data_class": "public",
+    "confidence": 950,
+    "value_cents": 1_200_000,
+    "offline": False,
+    "lease_age_s": 60,
+    "lease_left_s": 86_340,
+    "actions_since_sync": 0,
+    "value_since_sync_cents": 0,
+    "local_hour": 10,
+    "local_weekday": 1,
+    "abstained": False,
+    "approved": False,
+}
+DOLLARS = 100
+AGED = {"offline": True, "lease_age_s": 4 * 3600 + 1}
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return Policy((STARTER / "policy.cedar").read_text(), (STARTER / "schema.cedarschema").read_text())
+
+
+def judge(policy: Policy, tool: str = "register.decide", **changes: Any) -> tuple[str, list[str]]:
+    verdict = policy.judge(Request("device-1", tool, PLAIN | changes))
+    assert verdict.errors == []
+    return verdict.kind, verdict.rules
+
+
+ALONE = (ALLOW, ["routine-alone"])
+HEAVY = (ALLOW, ["heavy-lanes-alone"])
+ASKED = (ASK, ["desk-may-route", "cedar:not-unattended"])
+
+
+def asked_by(rule: str) -> tuple[str, list[str]]:
+    return ASK, ["desk-may-route", rule]
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        # everyday lanes
+        ({}, ALONE),
+        ({"label": "sign"}, ALONE),
+        ({"label": "plan_review"}, ALONE),
+        ({"confidence": 900}, ALONE),
+        ({"confidence": 899}, ASKED),
+        ({"value_cents": 50_000 * DOLLARS}, ALONE),
+        ({"value_cents": 50_000 * DOLLARS + 1}, ASKED),
+        ({"value_cents": 0}, ALONE),
+        ({"label": "unheard-of"}, ASKED),
+        ({"label": ""}, ASKED),
+        ({"label": "Express"}, ASKED),
+        # heavy lanes
+        ({"label": "demolition"}, HEAVY),
+        ({"label": "conveyance"}, HEAVY),
+        ({"label": "self_cert"}, HEAVY),
+        ({"label": "demolition", "confidence": 949}, ASKED),
+        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS}, HEAVY),
+        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS + 1}, ASKED),
+        # abstaining asks, however sure the number looks
+        ({"abstained": True}, asked_by("unsure-asks")),
+        ({"abstained": True, "confidence": 1000}, asked_by("unsure-asks")),
+        # the lease ages
+        (AGED, (ASK, ["desk-may-route", "aged-lease-small-only"])),
+        (AGED | {"value_cents": 10_000 * DOLLARS}, ALONE),
+        (AGED | {"value_cents": 10_000 * DOLLARS + 1}, asked_by("aged-lease-small-only")),
+        (AGED | {"lease_age_s": 4 * 3600}, ALONE),
+        (AGED | {"offline": False}, ALONE),
+        # a hundred between two syncs
+        ({"offline": True, "actions_since_sync": 99}, ALONE),
+        ({"offline": True, "actions_since_sync": 100}, asked_by("offline-hundred")),
+        ({"offline": False, "actions_since_sync": 5000}, ALONE),
+        # what cannot be undone
+        ({"effect": "irreversible"}, asked_by("no-undo-asks")),
+        ({"effect": "irreversible", "approved": True}, asked_by("no-undo-asks")),
+        # several rules are all named
+        (
+            AGED | {"effect": "irreversible", "actions_since_sync": 100},
+            (ASK, ["desk-may-route", "aged-lease-small-only", "no-undo-asks", "offline-hundred"]),
+        ),
+        # wrong data
+        ({"value_cents": -1}, (DENY, ["value-makes-sense"])),
+        ({"value_cents": -1, "approved": True}, (DENY, ["value-makes-sense"])),
+        ({"value_cents": -(2**63)}, (DENY, ["value-makes-sense"])),
+    ],
+)
+def test_table(policy: Policy, changes: dict[str, Any], verdict: tuple[str, list[str]]) -> None:
+    assert judge(policy, **changes) == verdict
+
+
+@pytest.mark.parametrize("tool", ["register.erase", "mail.send", "register.decide2", "", 'x"::y'])
+def test_other_tools_are_not_permitted(policy: Policy, tool: str) -> None:
+    assert judge(policy, tool) == (DENY, ["cedar:no-permit"])
+
+
+@pytest.mark.parametrize("field", sorted(PLAIN))
+def test_every_field_is_needed(policy: Policy, field: str) -> None:
+    context = {name: value for name, value in PLAIN.items() if name != field}
+    verdict = policy.judge(Request("device-1", "register.decide", context))
+    assert (verdict.kind, verdict.rules) == (DENY, ["cedar:error"])
+    wrong: Any = "x" if not isinstance(PLAIN[field], str) else 1
+    verdict = policy.judge(Request("device-1", "register.decide", PLAIN | {field: wrong}))
+    assert (verdict.kind, verdict.rules) == (DENY, ["cedar:error"])
+
+
+def test_every_rule_says_in_plain_words_what_it_is_about(policy: Policy) -> None:
+    assert policy.about
+    for rule, about in policy.about.items():
+        assert about.endswith(".") and len(about) < 120, rule
+
+
+def test_every_lane_of_the_playbook_can_be_decided_alone(policy: Policy) -> None:
+    """A lane that is misspelt in the policy would be asked about for ever, and nobody would see why."""
+    book = load((STARTER / "playbooks" / "permit-triage.yaml").read_text(), "permit-triage.yaml")
+    for lane in book.lanes:
+        assert judge(policy, label=lane.id, confidence=1000)[0] == ALLOW, lane.id
