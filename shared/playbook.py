@@ -270,6 +270,8 @@ def _with_only(plain: Any, path: list[str], key: str) -> Any:
 def _split_path(message: str) -> tuple[str, list[str]]:
     """msgspec ends its message in `` - at `$.steps[0].tools` ``; take the path out of it."""
     said, _, place = message.partition(" - at `")
+    if place.startswith("key` in `"):
+        place = place.removeprefix("key` in `").rstrip("`") + "[...]"
     path = re.findall(r"[^.\[\]`$]+|\[\d+\]|\[\.\.\.\]", place)
     unknown = re.search(r"unknown field `([^`]+)`", said)
     missing = re.search(r"missing required field `([^`]+)`", said)
