@@ -16,6 +16,17 @@ from shared.entries import Body
 from shared.errors import BadInput, OutriderError, Tampered
 from shared.keys import PublicKey
 
+# CAST: in a file from elsewhere, SQLite may hold anything in any column.
+_ENTRIES = "SELECT CAST(seq AS INTEGER), CAST(COALESCE(data, '') AS BLOB) FROM entry ORDER BY seq"
+_BODIES = (
+    "SELECT CAST(seq AS INTEGER), CAST(name AS TEXT), CAST(COALESCE(salt, '') AS TEXT),"
+    " CAST(COALESCE(data, '') AS TEXT) FROM body ORDER BY seq, name"
+)
+_MARKS = (
+    "SELECT CAST(size AS INTEGER), CAST(COALESCE(note, '') AS BLOB), CAST(cosigned AS BLOB) FROM checkpoint"
+    " ORDER BY size"
+)
+
 
 def verify_device(home: Home) -> dict[str, Any]:
     """This device's log, against its own key and its hub's."""
@@ -37,7 +48,8 @@ def verify_file(path: Path, hub: str = "", hub_key: str = "") -> dict[str, Any]:
 def _verify(path: Path, hub: str, hub_key: PublicKey | None) -> Report:
     try:
         with closing(connect(path, writable=False)) as db:
-            marks = [Mark(*row) for row in db.execute("SELECT size, note, cosigned FROM checkpoint ORDER BY size")]
+            db.execute("BEGIN")  # one view of all tables, however much a running agent adds meanwhile
+            marks = [Mark(*row) for row in db.execute(_MARKS)]
             return verify(_rows(db), marks, hub=hub, hub_key=hub_key)
     except sqlite3.Error as error:
         raise BadInput("audit.file", f"{path}: {error}", advice="name a log.sqlite3 that is whole") from error
@@ -45,14 +57,14 @@ def _verify(path: Path, hub: str, hub_key: PublicKey | None) -> Report:
 
 def _rows(db: sqlite3.Connection) -> Iterator[Row]:
     """Entries in order, each with the bodies still there. Two cursors in step, so that memory stays flat."""
-    bodies = db.execute("SELECT seq, name, salt, data FROM body ORDER BY seq, name")
+    bodies = db.execute(_BODIES)
     ahead = next(bodies, None)
-    for seq, data in db.execute("SELECT seq, data FROM entry ORDER BY seq"):
+    for seq, data in db.execute(_ENTRIES):
         found: dict[str, Body] = {}
         while ahead is not None and ahead[0] <= seq:
             found[ahead[1]] = Body(ahead[2], ahead[3])
             ahead = next(bodies, None)
-        yield Row(bytes(data), found)
+        yield Row(data, found)
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
-from shared.errors import Conflict
+from shared.errors import Conflict, Unavailable
+
+_WAITS = (0.01, 0.02, 0.04, 0.08, 0.0)  # seconds between tries
 
 
 class Lock:
     """Held from construction to ``release`` or the process's end, however it ends."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _take(self._handle)
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            os.close(self._handle)
-            raise Conflict(
-                "agent.running", f"another agent works in {path.parent}", advice="stop it first, or use another --home"
-            ) from error
+            raise Unavailable("agent.lock", f"{path}: {error.strerror}", advice="check the folder's owner") from error
+        for wait in _WAITS:
+            try:
+                _take(self._handle)
+                return
+            except OSError:
+                time.sleep(wait)  # perhaps somebody only looks whether it is held
+        os.close(self._handle)
+        raise Conflict(
+            "agent.running", f"another agent works in {path.parent}", advice="stop it first, or use another --home"
+        )
 
     def release(self) -> None:
         os.close(self._handle)
@@ -28,12 +37,16 @@ class Lock:
 
 def is_held(path: Path) -> bool:
     """Whether an agent works in this home now."""
-    if not path.exists():
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
         return False
     try:
-        Lock(path).release()
-    except Conflict:
+        _take(handle)
+    except OSError:
         return True
+    finally:
+        os.close(handle)
     return False
 
 

@@ -150,8 +150,9 @@ def _live(home: Home) -> dict[str, Any] | None:
         live = json.loads(home.live.read_bytes())
     except (OSError, ValueError):
         return None
-    fresh = isinstance(live, dict) and time.time() - live.get("at", 0) / 1e6 < _STALE_S
-    return live if fresh else None
+    if not isinstance(live, dict) or not {"at", "linked", "idle", "problems", "model", "rss_bytes"} <= set(live):
+        return None
+    return live if time.time() - live["at"] / 1e6 < _STALE_S else None
 
 
 def _bytes(home: Home) -> int:

@@ -24,6 +24,8 @@ CSV_BYTES = 64 * 1024 * 1024
 CSV_ROWS = 100_000
 CSV_COLUMNS = 200
 FIELD_CHARS = 8_000  # one cell
+HEADING_CHARS = 200  # the name of a column
+ROW_BYTES = 120 * 1024  # one row's inputs, canonical
 
 # Releases
 RELEASE_FILE_BYTES = 8 * 1024 * 1024  # policy, playbook, prompt; models are not held to this
