@@ -7,9 +7,6 @@ WebSocket. Errors of ours become JSON for machines; the console has pages of its
 
 from __future__ import annotations
 
-import json
-import logging
-
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
@@ -18,7 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 
-_log = logging.getLogger("outrider.web")
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _STATUS: dict[type[OutriderError], int] = {BadInput: 400, Refused: 403, Tampered: 422, Conflict: 409, Unavailable: 503}
 _BY_CODE = {
@@ -82,18 +78,8 @@ class Gate:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await answer(error)(scope, receive, send)
-        else:
-            await _deny(scope, send, error)
-
-
-async def _deny(scope: Scope, send: Send, error: OutriderError) -> None:
-    """Refuse a WebSocket before it is one."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "websocket.http.response.start", "status": status_of(error), "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": json.dumps(body_of(error)).encode()})
+        else:  # a WebSocket that is not one yet: closing it is a 403
+            await send({"type": "websocket.close", "code": 1008})
 
 
 def add_error_handlers(app: FastAPI) -> None:
