@@ -75,12 +75,21 @@ class Demo:
             return ready(status), f"{what}: {_where(status)}", status
 
         began = time.monotonic()
-        status = wait(self.screen, look, patience=patience, advice=self.tails())
+        status = wait(self.screen, look, patience=patience, advice=self.tails)
         self.screen.say(f"{what}: {_where(status)} ({time.monotonic() - began:.1f} s)")
         return status
 
     def tails(self) -> str:
-        return f"the agent's last words:\n{self.agent.tail()}\nthe hub's last words:\n{self.hub.tail()}"
+        return (
+            f"{self._problems()}the agent's last words:\n{self.agent.tail()}\nthe hub's last words:\n{self.hub.tail()}"
+        )
+
+    def _problems(self) -> str:
+        """What the agent itself says is in its way."""
+        with contextlib.suppress(Stop):
+            problems = self.status()["problems"]
+            return "".join(f"[{one['code']}] {one['message']}: {one['advice']}\n     " for one in problems)
+        return ""
 
     # --- the steps ------------------------------------------------------------------------------------------------
 
@@ -125,7 +134,7 @@ class Demo:
             said = re.search(pattern, process.output(), re.MULTILINE)
             return said is not None, f"waiting for the {process.name}", said[1] if said else ""
 
-        return wait(self.screen, look, patience=60, advice=self.tails(), every=0.05)
+        return wait(self.screen, look, patience=60, advice=self.tails, every=0.05)
 
     def step_2(self) -> None:
         """A signed release; the agent pulls and verifies it after the hub's notice."""
@@ -245,7 +254,7 @@ class Demo:
             return len(waiting) >= 2, f"{len(waiting)} approvals at the hub", waiting
 
         try:
-            return wait(self.screen, look, patience=15, advice=self.tails())
+            return wait(self.screen, look, patience=15, advice=self.tails)
         except Stop:
             return console.waiting()
 
@@ -372,7 +381,8 @@ def _parts(model: Json) -> list[Json]:
 def _summary(status: Json) -> list[tuple[str, str]]:
     planner = status["planner"]
     lanes = ", ".join(f"{lane} {count}" for lane, count in sorted(status["lanes"].items()))
-    avoided = f"{status['model_calls_avoided']} (made {status['model_calls']})"
+    by = status["planners"]
+    avoided = f"{by.get('rules', 0)}, by memory {by.get('memory', 0)}; made {status['model_calls']}"
     return [
         ("cases by lane", lanes),
         ("decided alone", str(status["decided_alone"])),

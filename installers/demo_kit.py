@@ -44,8 +44,8 @@ class Screen:
     def __init__(self) -> None:
         self._tty = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._moving = False
-        self._began = time.monotonic()
-        self._spoke = self._began
+        self._spoke = time.monotonic()
+        self._last = ""
 
     def _print(self, text: str, style: str = "") -> None:
         if self._moving:
@@ -76,7 +76,8 @@ class Screen:
             sys.stdout.write("\r\x1b[K" + f"   ..  {text}"[: shutil.get_terminal_size().columns - 1])
             sys.stdout.flush()
             self._moving = True
-        elif time.monotonic() - self._spoke > 5:
+        elif time.monotonic() - self._spoke > (30 if text == self._last else 5):
+            self._last = text
             self._print(f"   ..  {text}")
 
 
@@ -166,7 +167,12 @@ class Process:
 
 
 def wait(
-    screen: Screen, look: Callable[[], tuple[bool, str, T]], *, patience: float, advice: str, every: float = 0.4
+    screen: Screen,
+    look: Callable[[], tuple[bool, str, T]],
+    *,
+    patience: float,
+    advice: Callable[[], str],
+    every: float = 0.4,
 ) -> T:
     """Look until it is done. ``look`` gives (done, a line that says where it stands, a result). ``patience`` seconds
     without any change of that line end the wait."""
@@ -178,7 +184,7 @@ def wait(
         if text != last:
             last, since = text, time.monotonic()
         if time.monotonic() - since > patience:
-            raise Stop(f"nothing has changed for {patience:.0f} s: {text}", advice)
+            raise Stop(f"nothing has changed for {patience:.0f} s: {text}", advice())
         screen.progress(text)
         time.sleep(every)
 

@@ -115,5 +115,5 @@ def test_a_wait_ends_when_nothing_changes_any_more(capsys: pytest.CaptureFixture
         return False, f"{count} done", count
 
     with pytest.raises(Stop, match="2 done") as stop:
-        wait(Screen(), look, patience=0.05, advice="look there", every=0.001)
+        wait(Screen(), look, patience=0.05, advice=lambda: "look there", every=0.001)
     assert stop.value.advice == "look there"
