@@ -123,6 +123,14 @@ class Updates:
         self._record_clock(now)
         return release
 
+    def confirmed_at(self) -> int:
+        """When the hub last confirmed the rules (microseconds since 1970 UTC), or 0.
+
+        ``fetch`` of the release in force confirms it again, at two requests; do so daily while the hub can be reached,
+        or ``OFFLINE_DAYS`` will run out on a device that was never away.
+        """
+        return self._proof().at if (self._trust / "proof.json").exists() else 0
+
     def cached(self, number: int, now: int) -> Release:
         """Release ``number`` as installed, verified again from the root down without the hub.
 

@@ -709,6 +709,17 @@ def test_offline_the_rules_outlive_the_timestamp_but_not_for_ever(device: Update
     refused(Refused, "release.offline-too-long", device.cached, 1, T0 + OFFLINE_DAYS * DAY + 1)
 
 
+def test_fetching_again_confirms_the_rules_in_force(device: Updates, hub: Hub) -> None:
+    assert device.confirmed_at() == 0
+    device.fetch(1, T0)
+    assert device.confirmed_at() == T0
+    hub.now = T0 + 25 * DAY
+    hub.releases.refresh_timestamp()
+    device.fetch(1, hub.now)
+    assert device.confirmed_at() == hub.now
+    assert device.cached(1, T0 + 50 * DAY).number == 1
+
+
 def test_the_highest_time_survives_a_restart(device: Updates, tmp_path: Path, wire: Wire) -> None:
     device.fetch(1, T0 + HOUR)
     again = Updates(tmp_path / "agent", "http://hub.test", fetcher=wire)
