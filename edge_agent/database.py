@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def unwritable(path: Path, error: sqlite3.Error) -> OutriderError:
     said = str(error)
     if "full" in said:
         return Unavailable("log.disk-full", f"the disk of {path} is full", advice="free some space; nothing was lost")
-    if "readonly" in said or "read-only" in said:
+    if "readonly" in said or ("unable to open" in said and not os.access(path.parent, os.W_OK)):
         return Unavailable("log.read-only", f"{path} cannot be written", advice="mount it writable, check its owner")
     if "malformed" in said or "not a database" in said or "corrupt" in said:
         return unreadable(path, error)

@@ -191,17 +191,17 @@ class Journal(LogReader):
     def _resume(self) -> tuple[Frontier, int]:
         """The tree's right edge and the newest entry's time; ``Tampered`` if the newest checkpoint misfits."""
         size = self.size
-        row = self._one("SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1")
+        row = self._one("SELECT size, CAST(note AS BLOB) FROM checkpoint ORDER BY size DESC LIMIT 1")
         if size == 0 and row is None:
             return Frontier(), 0
         advice = "do not delete it: copy the folder, run `outrider audit verify --device`, restore from a backup"
         if row is None or row[0] != size:
             raise Tampered("log.corrupt", "the newest entries have no checkpoint", advice=advice)
-        last = self._one("SELECT data FROM entry WHERE seq = ?", size - 1)[0]
+        last = self._one("SELECT CAST(data AS BLOB) FROM entry WHERE seq = ?", size - 1)[0]
         try:
             frontier = Frontier.load(size, self.node)
-            checkpoint = open_checkpoint(bytes(row[1]), self.origin, self._key.public)
-            newest = read(bytes(last))
+            checkpoint = open_checkpoint(row[1], self.origin, self._key.public)
+            newest = read(last)
         except OutriderError as error:
             raise Tampered("log.corrupt", f"the log's end does not hold: {error.message}", advice=advice) from error
         if checkpoint.root != frontier.root() or self.node(0, size - 1) != leaf_hash(last):
@@ -249,8 +249,8 @@ class Journal(LogReader):
                 self._closed = True
                 self._queue.put(None)
         self._thread.join()
+        super().close()  # the writer last: it then folds the write-ahead log into the file
         self._writer.close()
-        super().close()
 
     @property
     def public(self) -> PublicKey:
