@@ -46,13 +46,12 @@ def judge(policy: Policy, tool: str = "register.decide", **changes: Any) -> tupl
     return verdict.kind, verdict.rules
 
 
-ALONE = (ALLOW, ["routine-alone"])
-HEAVY = (ALLOW, ["heavy-lanes-alone"])
-ASKED = (ASK, ["desk-may-route", "cedar:not-unattended"])
+ALONE = (ALLOW, ["desk-alone"])
+UNKNOWN = (ASK, ["desk-may-route", "cedar:not-unattended"])
 
 
-def asked_by(rule: str) -> tuple[str, list[str]]:
-    return ASK, ["desk-may-route", rule]
+def asked_by(*rules: str) -> tuple[str, list[str]]:
+    return ASK, ["desk-may-route", *rules]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +62,21 @@ def asked_by(rule: str) -> tuple[str, list[str]]:
         ({"label": "sign"}, ALONE),
         ({"label": "plan_review"}, ALONE),
         ({"confidence": 900}, ALONE),
-        ({"confidence": 899}, ASKED),
+        ({"confidence": 899}, asked_by("unsure-asks")),
         ({"value_cents": 50_000 * DOLLARS}, ALONE),
-        ({"value_cents": 50_000 * DOLLARS + 1}, ASKED),
+        ({"value_cents": 50_000 * DOLLARS + 1}, asked_by("dear-asks")),
         ({"value_cents": 0}, ALONE),
-        ({"label": "unheard-of"}, ASKED),
-        ({"label": ""}, ASKED),
-        ({"label": "Express"}, ASKED),
+        ({"label": "unheard-of"}, UNKNOWN),
+        ({"label": ""}, UNKNOWN),
+        ({"label": "Express"}, UNKNOWN),
         # heavy lanes
-        ({"label": "demolition"}, HEAVY),
-        ({"label": "conveyance"}, HEAVY),
-        ({"label": "self_cert"}, HEAVY),
-        ({"label": "demolition", "confidence": 949}, ASKED),
-        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS}, HEAVY),
-        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS + 1}, ASKED),
+        ({"label": "demolition"}, ALONE),
+        ({"label": "conveyance"}, ALONE),
+        ({"label": "self_cert"}, ALONE),
+        ({"label": "demolition", "confidence": 949}, asked_by("heavy-lanes-ask")),
+        ({"label": "demolition", "confidence": 899}, asked_by("heavy-lanes-ask", "unsure-asks")),
+        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS}, ALONE),
+        ({"label": "conveyance", "value_cents": 20_000 * DOLLARS + 1}, asked_by("heavy-lanes-ask")),
         # abstaining asks, however sure the number looks
         ({"abstained": True}, asked_by("unsure-asks")),
         ({"abstained": True, "confidence": 1000}, asked_by("unsure-asks")),
