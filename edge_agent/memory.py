@@ -203,7 +203,7 @@ class Memory:
 def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
     """Past decisions from a CSV with the columns ``description`` and ``lane``, and optionally ``reason``,
     ``decided_by``, ``decided_on``. Raises ``BadInput('memory.import')`` with the row."""
-    from shared.memory import Item
+    from shared.memory import Item, check
 
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
@@ -222,7 +222,12 @@ def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
             )
         extra = {key: (row.get(key) or "").strip() for key in ("reason", "decided_by", "decided_on")}
         fields = {"lane": lane} | {key: value for key, value in extra.items() if value}
-        items.append(Item(kind="decision", text=text, source=f"{name} row {number}", scope=scope, fields=fields))
+        item = Item(kind="decision", text=text, source=f"{name} row {number}", scope=scope, fields=fields)
+        try:
+            check(item)
+        except BadInput as error:
+            raise BadInput("memory.import", error.message, advice=error.advice, where=f"{name} row {number}") from error
+        items.append(item)
     return items
 
 

@@ -20,6 +20,9 @@ from shared.errors import BadInput, Tampered
 
 KINDS = ("fact", "note", "document", "brand-rule", "decision", "preference", "contact", "summary")
 TEXT_CHARS = 100_000
+NAME_CHARS = 1_000  # source, subject, scope, sensitivity, the name of a field, a tag
+FIELD_CHARS = 10_000
+PARTS = 64  # fields, and as many tags
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +62,22 @@ def check(item: Item) -> None:
         raise _bad(f"the text has {len(item.text)} characters", f"keep it between 1 and {TEXT_CHARS}")
     if not 0 <= item.confidence <= 1000:
         raise _bad("confidence is permille", "keep it between 0 and 1000")
+    if not (0 <= item.valid_from < 2**63 and 0 <= item.expires_at < 2**63):
+        raise _bad("a time is out of range", "use microseconds since 1970 UTC, or 0")
+    _check_texts(item)
+
+
+def _check_texts(item: Item) -> None:
+    names = [item.source, item.subject, item.scope, item.sensitivity, *item.fields, *item.tags]
+    if len(item.fields) > PARTS or len(item.tags) > PARTS:
+        raise _bad("it has too many fields or tags", f"keep to {PARTS} of each")
+    if any(len(name) > NAME_CHARS for name in names) or not all([*item.fields, *item.tags]):
+        raise _bad("a source, subject, field name or tag is empty or too long", f"keep to {NAME_CHARS} characters")
+    if any(len(value) > FIELD_CHARS for value in item.fields.values()):
+        raise _bad("a field is too long", f"keep to {FIELD_CHARS} characters")
+    for text in (item.text, *names, *item.fields.values()):
+        if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise _bad("a text has characters that are none", "remove NULs and broken characters")
 
 
 def _bad(said: str, advice: str) -> BadInput:
