@@ -129,6 +129,9 @@ async def _read(request: Request, kind: type[T]) -> T:
 class _Files(StaticFiles):
     """Static files whose absence is told in JSON, as the rest of this interface tells it."""
 
+    async def check_config(self) -> None:
+        """Starlette fails where the directory is missing; before the first release there are no targets."""
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         try:
             return await super().get_response(path, scope)

@@ -26,7 +26,7 @@ from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
 from server.releases import Releases
-from server.store import HubLog, Store, take_lock
+from server.store import HubLog, Store, load_identity, take_lock
 from server.store.home import make_token
 from server.users import Users
 from shared import __version__
@@ -60,6 +60,7 @@ class Hub:
 @contextlib.contextmanager
 def open_hub(config: HubConfig, clock: Callable[[], int] = now_us) -> Iterator[Hub]:
     """Hold the home's lock and everything in it. Raises ``Conflict('hub.locked')`` where another process does."""
+    load_identity(config.home)  # so that a missing hub is called that, and not a missing lock
     with take_lock(config.home):
         store = Store(config.home, config.database_url)
         try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STARTERS = Path(__file__).parent / "starter"
 OPERATOR = "operator"
+_FIRST_ROLES = ["admin", "clerk"]
 _TIMEOUT_S = 60
 _STARTING_S = 15.0  # a hub may hold the lock this long before it answers
 
@@ -31,21 +32,53 @@ _STARTING_S = 15.0  # a hub may hold the lock this long before it answers
 def init(
     config: HubConfig, *, name: str, starter: str, user: str, password: str, random: Callable[[int], bytes]
 ) -> dict[str, Any]:
-    """Make a hub: keys, repository, database, the workspace of a starter, and a first user who may do everything."""
-    from server.app import open_hub
-    from server.store import make_home
-    from server.store.home import make_token
+    """Make a hub: keys, repository, database, the workspace of a starter, and a first user who may do everything.
+
+    It is made beside its place and moved there when it is whole, so that a failure leaves nothing half-made.
+    """
+    from server.users import check_user
 
     known = sorted(path.name for path in STARTERS.iterdir() if path.is_dir()) if STARTERS.is_dir() else []
     if starter not in known:
         raise BadInput("hub.starter", f"there is no starter {starter!r}", advice=f"use one of {', '.join(known)}")
+    check_user(user, password, _FIRST_ROLES)
+    home = config.home
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise Conflict("hub.exists", "something is there already", advice="choose another --home", where=str(home))
+    draft = home.with_name(f".{home.name}.{random(4).hex()}")
+    try:
+        made = _make(config.model_copy(update={"home": draft}), name, starter, user, password, random)
+        _move(draft, home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return made | {"home": str(home)}
+
+
+def _make(
+    config: HubConfig, name: str, starter: str, user: str, password: str, random: Callable[[int], bytes]
+) -> dict[str, Any]:
+    from server.app import open_hub
+    from server.store import make_home
+    from server.store.home import make_token
+
     identity = make_home(config.home, name, random)
     make_token(config.home / ADMIN_FILE)
     with open_hub(config) as hub:
         hub.releases.init_repository()
         shutil.copytree(STARTERS / starter, config.home / "workspace")
-        hub.users.add(user, password, ["admin", "clerk"])
-    return {"home": str(config.home), "name": identity.name, "hub": identity.hub, "user": user, "starter": starter}
+        hub.users.add(user, password, _FIRST_ROLES)
+    return {"name": identity.name, "hub": identity.hub, "user": user, "starter": starter}
+
+
+def _move(draft: Path, home: Path) -> None:
+    try:
+        if home.exists():
+            home.rmdir()
+        draft.rename(home)
+    except OSError as error:
+        raise Unavailable(
+            "hub.home", f"{error.strerror}", advice="check the directory and its owner", where=str(home)
+        ) from error
 
 
 class Operator:

@@ -59,7 +59,7 @@ class Users:
 
     def add(self, name: str, password: str, roles: Sequence[str]) -> None:
         """Raises ``BadInput('user.name' | 'user.password' | 'user.roles')`` or ``Conflict('user.exists')``."""
-        _check(name, password, roles)
+        check_user(name, password, roles)
         with self._hashing:
             hashed = self._hasher.hash(password)
 
@@ -139,7 +139,8 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check(name: str, password: str, roles: Sequence[str]) -> None:
+def check_user(name: str, password: str, roles: Sequence[str]) -> None:
+    """What ``add`` checks before it looks at the store."""
     if not _NAME.fullmatch(name):
         raise BadInput("user.name", f"{name!r} cannot name a user", advice="use lower-case letters, digits and . _ @ -")
     if not _SHORTEST <= len(password) <= _LONGEST:
