@@ -69,6 +69,7 @@ class Repository:
         self._targets = folder / "targets"
         self._keys = keys
         self._clock = clock
+        self._seen: tuple[bytes, dict[str, str]] = (b"", {})
 
     # --- making and changing ------------------------------------------------------------------------------------
 
@@ -167,8 +168,13 @@ class Repository:
         return {role: int(each.expires.timestamp()) * 1_000_000 for role, each in signed.items()}
 
     def listed(self) -> dict[str, str]:
-        """Every target path of the policy role, with its hex SHA-256."""
-        return {path: file.hashes["sha256"] for path, file in self._load().lists["policy"].signed.targets.items()}
+        """Every target path of the policy role, with its hex SHA-256. Read once for each timestamp."""
+        path = self._metadata / "timestamp.json"
+        stamp = _read(path) if path.exists() else b""
+        if not stamp or self._seen[0] != stamp:
+            targets = self._load().lists["policy"].signed.targets
+            self._seen = (stamp, {path: file.hashes["sha256"] for path, file in targets.items()})
+        return self._seen[1]
 
     def folders(self) -> list[str]:
         """Names below ``release/`` on disk, those of interrupted changes included."""

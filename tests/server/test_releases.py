@@ -20,8 +20,6 @@ from edge_agent.link.updates import Updates
 from server.releases import Releases
 from server.releases.repository import LIFETIME, PATHS
 from server.store import HubLog
-from server.store import HubLog
-from server.store import HubLog
 from shared.entries import ReleasePublished
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import SigningKey
@@ -343,20 +341,6 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
     assert hublog.size == before + 1
 
 
-def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
-    releases = Releases(hub.home, hublog, key=KEY, clock=lambda: T0)
-    before = hublog.size
-    assert releases.publish("eve") == 1
-    assert hublog.size == before + 1
-
-
-def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
-    releases = Releases(hub.home, hublog, key=KEY, clock=lambda: T0)
-    before = hublog.size
-    assert releases.publish("eve") == 1
-    assert hublog.size == before + 1
-
-
 # --- a bad workspace: file, line and field ------------------------------------------------------------------------
 
 
@@ -384,7 +368,7 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
         ("prompts/sorting@01.txt", "x", "release.stray-file", "prompts/sorting@01.txt"),
         ("policy.cedar", "permit(principal, action, resource", "policy.parse", "policy.cedar"),
         ("policy.cedar", "permit(principal, action, resource);", "policy.rule-id", "policy.cedar"),
-        ("policy.cedar", POLICY.replace(";", " when { context.lable == 1 };"), "policy.invalid", "policy.cedar"),
+        ("policy.cedar", POLICY.replace(";", " when { context.lable == 1 };"), "policy.invalid", "policy.cedar:1"),
         ("schema.cedarschema", "entity", "policy.schema", "schema.cedarschema"),
         ("models.json", "{", "release.models", "models.json"),
         ("models.json", json.dumps([MODEL | {"sha256": "AB" * 32}]), "release.models", "models.json"),
