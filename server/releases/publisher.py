@@ -83,7 +83,7 @@ class Releases:
             return number
 
     def recover(self) -> None:
-        """Make good what a kill in the middle of publishing left. Call it on start; ``publish`` does so too."""
+        """Make good what a kill in the middle of publishing left. ``publish`` and ``refresh_timestamp`` begin so."""
         with self._lock:
             if not self._note.exists():
                 return
@@ -95,8 +95,12 @@ class Releases:
                 durable.remove(self._note)
 
     def refresh_timestamp(self) -> bool:
-        """Sign anew what has used a third of its life; True if anything was. Call it on start and every hour."""
+        """Sign anew what has used a third of its life; True if anything was. Call it on start and every hour.
+
+        It makes good an interrupted publish too, so that a hub has one thing to call.
+        """
         with self._lock:
+            self.recover()
             return self._repository.refresh()
 
     def renew_root(self) -> int:

@@ -530,7 +530,7 @@ def test_a_release_that_could_not_be_logged_is_logged_later(hub: Hub) -> None:
     refused(Unavailable, "disk.write", hub.releases.publish, "eve")
     assert hub.releases.current() == 1, "it is public all the same"
     hub.log.broken = False
-    hub.again().recover()
+    hub.again().refresh_timestamp()
     assert [facts.release for facts in hub.log.facts] == [1]
     hub.again().recover()
     assert len(hub.log.facts) == 1
