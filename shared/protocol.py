@@ -14,7 +14,7 @@ import msgspec
 from shared import limits
 from shared.codec import parse
 from shared.entries import Body
-from shared.errors import KINDS, BadInput, OutriderError
+from shared.errors import KINDS, BadInput, OutriderError, Tampered
 from shared.keys import Envelope
 
 PROTOCOL_VERSION = 1
@@ -155,12 +155,21 @@ def decode(frame: str | bytes) -> Message:
 def hello_bytes(hub: str, challenge_nonce: str, hello: Hello) -> bytes:
     """What a device's link key signs: the hub's name and nonce first, so that no other hub can replay it."""
     parts = [hub, challenge_nonce, str(hello.version), hello.device, hello.nonce, str(hello.size), hello.root]
-    return "\n".join(["outrider/hello/v1", *parts, str(hello.release), hello.software]).encode()
+    return _lines("outrider/hello/v1", *parts, str(hello.release), hello.software)
 
 
 def welcome_bytes(device: str, hello_nonce: str, held: int, cursor: int) -> bytes:
     """What the hub's key signs over the agent's nonce."""
-    return f"outrider/welcome/v1\n{device}\n{hello_nonce}\n{held}\n{cursor}".encode()
+    return _lines("outrider/welcome/v1", device, hello_nonce, str(held), str(cursor))
+
+
+def _lines(*parts: str) -> bytes:
+    """One part a line. A part with a line break in it could be read as two, so it is never signed nor verified."""
+    if any("\n" in part for part in parts):
+        raise Tampered(
+            "link.line-break", "a signed field holds a line break", advice="do not use it; update the sender"
+        )
+    return "\n".join(parts).encode()
 
 
 def refusal(error: OutriderError, *, fatal: bool = False, held: int = -1) -> Refusal:
@@ -196,7 +205,7 @@ def join_bytes(fingerprint: str, join: Join) -> bytes:
     """What both device keys sign: the fingerprint of the hub that is joined, and everything in the request but the
     proofs themselves."""
     parts = [fingerprint, str(join.version), join.token, join.name, join.log_key, join.link_key, join.software]
-    return "\n".join(["outrider/join/v1", *parts]).encode()
+    return _lines("outrider/join/v1", *parts)
 
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

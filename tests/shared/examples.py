@@ -1,0 +1,95 @@
+"""One example of every entry type and every message: what the vectors pin and the spec pages show."""
+
+from __future__ import annotations
+
+from shared import entries as e
+from shared import protocol as p
+from shared.keys import Envelope
+
+AT = 1_790_000_000_000_000
+SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+KEY = "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik="
+RUN = "run_3c9f1d2a7b604e58c1d2e3f4"
+CONTEXT: dict[str, int | bool | str] = {
+    "confidence": 960,
+    "effect": "reversible",
+    "offline": False,
+    "value_cents": 1250000,
+}
+
+FACTS: list[e.Facts] = [
+    e.LogOpened("city/dev_1", KEY, "agent 0.1.0"),
+    e.ClockStepped(3_600_000_000),
+    e.DeviceJoined("dev_1", "city", KEY, SHA, {"snapshot": 1, "targets": 1, "timestamp": 1}),
+    e.ReleaseInstalled(2, {"policy.cedar": SHA}),
+    e.ReleaseRefused(3, "release.form"),
+    e.LeaseTaken("lease_1", AT, AT + 28_800_000_000, 200, 100_000_000),
+    e.SourceRead(SHA, 40, 37, 2, 1),
+    e.SourceRefused(SHA, "intake.encoding"),
+    e.RunOpened("permit-triage", 1, SHA, 2, f"csv:{SHA}:12", SHA, True),
+    e.ContextRecalled("triage", [e.ItemRef("mem_1", SHA)], 1_800),
+    e.PlanMade("triage", "rules", "", "", "express", 960, ["roof"], 240, 0, 0, 0, 0, "register.decide", SHA, ""),
+    e.VerdictGiven("triage", SHA, "allow", ["alone-if-sure"], 2, "register.decide", CONTEXT),
+    e.ApprovalAsked("triage", "app_1", SHA, ["clerk"], AT + 172_800_000_000),
+    e.ApprovalAnswered("triage", "app_1", SHA, "approve", "", "mara"),
+    e.ApprovalVoided("triage", "app_1", "approval.expired"),
+    e.IntentRecorded("triage", SHA, "register.decide", SHA, "app_1"),
+    e.IntentDoubted("triage", SHA),
+    e.ResultRecorded("triage", SHA, "done", "", "sent", 1, 5_200),
+    e.EffectObserved("triage", SHA, True),
+    e.RunClosed("done", ""),
+    e.HubPinned("city/log", 18, SHA),
+    e.UserAdded("mara", ["admin", "clerk"]),
+    e.TokenIssued("tok_1", AT + 3_600_000_000),
+    e.DeviceEnrolled("dev_1", "tok_1", KEY, KEY),
+    e.DeviceRevoked("dev_1", "mara", "device.lost"),
+    e.ReleasePublished(2, "mara", {"policy.cedar": SHA}),
+    e.ApprovalDecided("app_1", "dev_1", SHA, "approve", "", "mara"),
+    e.LeaseIssued("lease_1", "dev_1", AT + 28_800_000_000, 200, 100_000_000),
+    e.BatchRefused("dev_1", "log.fork", 40, 40, 52),
+]
+
+# Types that stand in a run, and name it.
+OF_RUNS = {type(facts) for facts in FACTS[8:20]}
+BODIES: dict[type[e.Facts], dict[str, object]] = {
+    e.RunOpened: {
+        "shared": {
+            "inputs": {"application_id": "PA-2026-0141", "value": 1250000},
+            "subject": "PA-2026-0141",
+            "source": "june.csv row 12",
+        },
+        "private": {"inputs": {"phone": "555-0100"}},
+    },
+}
+
+
+def salt(size: int) -> bytes:
+    return bytes(range(size))
+
+
+def written(facts: e.Facts, seq: int = 7) -> e.Written:
+    """The entry of an example, with fixed salts."""
+    run = RUN if type(facts) in OF_RUNS else ""
+    return e.write(e.Draft(facts, run, BODIES.get(type(facts), {})), seq, AT, salt)
+
+
+NONCE = "00" * 32
+NOTE = "city/dev_1\n8\nn4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=\n\n— city/dev_1 AAAA\n"
+ENVELOPE = Envelope("lease", '{"lease":"lease_1"}', "AAAA")
+
+MESSAGES: list[p.Message] = [
+    p.Challenge([1], "city", NONCE, AT),
+    p.Hello(1, "dev_1", NONCE, 8, SHA, 2, "agent 0.1.0", "00" * 64),
+    p.Welcome(8, 3, "00" * 64),
+    p.Batch(7, [p.Sent('{"at":1}', e.Body("00" * 32, '{"x":1}')), p.Sent('{"at":2}')], NOTE),
+    p.Pull(3, 18),
+    p.Status(2, 8, 3, 1, AT),
+    p.Accepted(8, NOTE),
+    p.Notice(["approvals", "lease"]),
+    p.Pulled(4, False, [ENVELOPE], NOTE, 18, ["n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="]),
+    p.Refusal(
+        "Conflict", "log.gap", "the batch begins at entry 9, but only 8 are held", "send again from entry 8", False, 8
+    ),
+]
+JOIN = p.Join(1, "SECRET", "front desk", KEY, KEY, "agent 0.1.0", "00" * 64, "00" * 64)
+JOINED = p.Joined("dev_1", "city", KEY, "city/dev_1", "{}", {"timestamp": 1, "snapshot": 1, "targets": 1})
