@@ -70,10 +70,10 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a new hub: its keys, release repository, database, workspace and first user."""
-    from server import operator
+    from server import admin
 
     config, password = _config(home), _password(password_stdin)
-    made = operator.init(config, name=name, starter=starter, user=user, password=password, random=secrets.token_bytes)
+    made = admin.init(config, name=name, starter=starter, user=user, password=password, random=secrets.token_bytes)
     text = f"{made['name']} lives in {made['home']}\n  → outrider hub release publish, then outrider hub run"
     _show(as_json, made, text)
 
@@ -100,7 +100,7 @@ def token(
     as_json: Json = False,
 ) -> None:
     """Print a one-time token that lets one device join."""
-    from server.operator import Operator
+    from server.admin import Operator
 
     seconds = _seconds(ttl)
     made = Operator(_config(home)).token(seconds)
@@ -116,7 +116,7 @@ def user_add(
     as_json: Json = False,
 ) -> None:
     """Add a person who may sign in to the console."""
-    from server.operator import Operator
+    from server.admin import Operator
 
     roles = role or ["clerk"]
     Operator(_config(home)).add_user(name, _password(password_stdin), roles)
@@ -126,7 +126,7 @@ def user_add(
 @release.command("publish")
 def release_publish(home: Home = None, as_json: Json = False) -> None:
     """Check HOME/workspace, sign it as the next release, and tell the agents."""
-    from server.operator import Operator
+    from server.admin import Operator
 
     number = Operator(_config(home)).publish()
     _show(as_json, {"release": number}, f"release {number} is published")
@@ -135,7 +135,7 @@ def release_publish(home: Home = None, as_json: Json = False) -> None:
 @device.command("list")
 def device_list(home: Home = None, as_json: Json = False) -> None:
     """Show the devices and how they are."""
-    from server.operator import Operator
+    from server.admin import Operator
 
     found = Operator(_config(home)).devices()
     lines = [
@@ -153,7 +153,7 @@ def device_revoke(
     as_json: Json = False,
 ) -> None:
     """Let a device go: it may no longer sync or act, and must join again."""
-    from server.operator import Operator
+    from server.admin import Operator
 
     Operator(_config(home)).revoke(device)
     _show(as_json, {"device": device, "state": "revoked"}, f"{device} is revoked")

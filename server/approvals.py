@@ -227,10 +227,7 @@ class Approvals:
             row = self._row(conn, approval)
             told = self._told(conn, row)
         self._check_open(row)
-        role = next((role for role in json.loads(row.roles) if role in roles), None)
-        if role is None:
-            needed = " or ".join(json.loads(row.roles))
-            raise Refused("approval.role", f"only {needed} may answer this", advice=f"ask somebody who is {needed}")
+        role = _role(json.loads(row.roles), roles)
         corrected = self._corrected(told, answer, corrections or {})
         at = self._log.clock()
         message = Answer(
@@ -317,6 +314,15 @@ def _used(by: str) -> Conflict:
 
 def _correction(said: str, advice: str) -> BadInput:
     return BadInput("approval.correction", said, advice=advice)
+
+
+def _role(asked: Sequence[str], theirs: Sequence[str]) -> str:
+    """The role in which a person answers."""
+    for role in asked:
+        if role in theirs:
+            return role
+    needed = " or ".join(asked)
+    raise Refused("approval.role", f"only {needed} may answer this", advice=f"ask somebody who is {needed}")
 
 
 def _checked(answer: str, reason: str) -> str:

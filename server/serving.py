@@ -12,8 +12,8 @@ from collections.abc import Callable
 import uvicorn
 
 from server import app
+from server.admin import announce, withdraw
 from server.config import HubConfig
-from server.operator import announce, withdraw
 from shared import limits
 from shared.errors import Unavailable
 

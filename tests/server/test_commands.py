@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from server.admin import Operator
 from server.config import HubConfig
-from server.operator import Operator
 from shared.keys import Envelope, PublicKey, verify_cosignature
 from shared.protocol import Accepted
 from tests.fakes import FakeDevice, Wire
