@@ -42,6 +42,7 @@ from shared.runs import Device, Run
 _BATCH_TEXTS = 64
 _LIVE_S = 1.0
 _DUE_S = 30.0
+_CONFIRM_S = 24 * 3600
 
 
 def _local(at: int) -> datetime.datetime:
@@ -337,9 +338,22 @@ class Agent:
                 self._runner.wake_all()
 
     async def _look_for_due(self) -> None:
+        """What only time brings: expired questions, and the daily word from the hub that the release still stands."""
         while True:
             await asyncio.sleep(_DUE_S)
             self._runner.wake_due()
+            try:
+                await self._confirm_release()
+            except OutriderError as error:
+                self.trouble(error)
+
+    async def _confirm_release(self) -> None:
+        """Fetch the metadata of the installed release again: its proof may be only so old when the agent is offline."""
+        installed = self._device.release
+        if installed is None or not self._link.up:
+            return
+        if now_us() - await asyncio.to_thread(self._updates.confirmed_at) > _CONFIRM_S * 1_000_000:
+            await self._library.fetch(installed.release)
 
     async def _show_life(self) -> None:
         """``live.json``: what only the running process knows, for ``agent status``."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.database import connect
-from edge_agent.models.messages import Embedding
+from edge_agent.vector import Embedding
 from shared.codec import hex_sha256
 from shared.errors import BadInput, OutriderError, Tampered, Unavailable
 

@@ -86,10 +86,10 @@ def sign(message: _Signed, key: SigningKey) -> Envelope:
 def open_signed(envelope: Envelope, kind: type[S], key: PublicKey, device: str) -> S:
     """The message in an envelope, if the hub signed it for this purpose and this device."""
     purpose = PURPOSES[kind]
-    message = parse(unseal(envelope, purpose, key), kind, code=f"{purpose}.form", what=f"the {purpose}")
+    message = parse(unseal(envelope, purpose, key), kind, code="signed.form", what=f"the {purpose}")
     if getattr(message, "device", None) != device:
         raise Refused(
-            f"{purpose}.device",
+            "signed.device",
             f"this {purpose} is for another device",
             advice="the hub must issue one for this device",
         )

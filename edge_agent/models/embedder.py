@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from edge_agent.models.messages import Embedding
 from edge_agent.models.wordpiece import WordPiece
+from edge_agent.vector import Embedding
 from shared.errors import BadInput
 
 # The runtime's own errors have no base class but Exception.

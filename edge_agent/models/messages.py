@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from edge_agent.vector import Embedding
 from shared.errors import KINDS, OutriderError, Unavailable
 
 FRAME_BYTES = 64 << 20  # a larger length is a broken pipe, not a message
@@ -133,22 +134,6 @@ class ChoiceResult(msgspec.Struct, frozen=True, tag="chosen"):
     reused_tokens: int
     model: str
     timings: Timings = Timings()
-
-
-class Embedding(msgspec.Struct, frozen=True):
-    """A unit vector as signed bytes: number i is ``values[i] * scale / 1e9``."""
-
-    values: bytes
-    scale: int
-
-    def floats(self) -> list[float]:
-        return [value * self.scale / 1e9 for value in memoryview(self.values).cast("b")]
-
-    def similarity(self, other: Embedding) -> int:
-        """Cosine in permille, -1000 to 1000, for two vectors of the same model."""
-        mine, theirs = memoryview(self.values).cast("b"), memoryview(other.values).cast("b")
-        dot = sum(a * b for a, b in zip(mine, theirs, strict=True)) * self.scale * other.scale
-        return max(-1000, min(1000, round(dot / 1e15)))
 
 
 class EmbedResult(msgspec.Struct, frozen=True, tag="embedded"):

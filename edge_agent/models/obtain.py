@@ -15,9 +15,8 @@ from shared.release import ModelRef
 def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = _silent) -> Installed:
     """Have the release's model in this home's store, its bytes checked against the release's hash.
 
-    ``cache`` is another home on this machine whose store is copied from first. Raises ``Unavailable('model.no-source')``
-    when
-    the release names no source that can be fetched from, and what fetching raises.
+    ``cache`` is another home on this machine whose store is copied from first. Raises what fetching raises, and
+    ``Unavailable('model.no-source')`` when the release names no source that can be fetched from.
     """
     store = ModelStore(home)
     try:

@@ -27,6 +27,31 @@ from shared.playbook import Playbook
 
 OPTIONS = 32  # of one choice
 SCOPE_CHARS = 120
+COUNT_GAP = 2  # words between a number and its noun, as in "12 double hung windows"
+
+_MEASURES = frozenset(
+    [
+        "amp",
+        "amps",
+        "by",
+        "feet",
+        "foot",
+        "ft",
+        "in",
+        "inch",
+        "inches",
+        "kw",
+        "lb",
+        "lf",
+        "of",
+        "sf",
+        "sq",
+        "square",
+        "to",
+        "volt",
+        "x",
+    ]
+)
 
 _N = r"(?P<n>\d{1,3}(?:,\d{3}){1,2}|\d{1,7})"
 _LETTERS = "|".join(phrases.NUMBERS)
@@ -168,9 +193,10 @@ def _count(field: Field, tokens: list[Word]) -> Found | None:
             place = phrases.find(pattern, have)
             if place is None:
                 continue
-            inside = [(at, n) for at in range(*place) if (n := phrases.number(have[at])) is not None]
-            at, value = inside[-1]
-            return Found(value, tokens[min(at, place[0])].start, tokens[place[1] - 1].end)
+            at, value = [(at, n) for at in range(*place) if (n := phrases.number(have[at])) is not None][-1]
+            between = have[at + 1 : place[1] - len(noun)]
+            if len(between) <= COUNT_GAP and not _MEASURES.intersection(between):
+                return Found(value, tokens[at if pattern[0] == "#" else place[0]].start, tokens[place[1] - 1].end)
     return None
 
 

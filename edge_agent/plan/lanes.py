@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge_agent.models.messages import Embedding
 from edge_agent.plan import similar
 from edge_agent.plan.text import key, words
+from edge_agent.vector import Embedding
 from shared.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ CALIBRATED_CASES = 2_000  # held out at most; a larger memory is sampled evenly
 UNLIKE_QUANTILE = 0.01  # of the nearest similarity of held-out cases; farther than that is unlike all the past
 SHARED_WORDS = 4  # named in a reason
 _BLOCK = 256
+_PLAIN = {"also", "each", "existing", "from", "into", "only", "over", "same", "than", "that", "this", "under", "with"}
 
 
 class PastCase(msgspec.Struct, frozen=True):
@@ -150,9 +151,13 @@ class LaneModel:
     def _neighbour(self, place: int, similarity: float, have: Sequence[str]) -> Neighbour:
         case = self._cases[place]
         permille = max(0, min(1000, int(1000 * similarity)))
-        both = {word for word in words(case.text) if word in self._idf}.intersection(have)
+        both = {word for word in words(case.text) if self._telling(word)}.intersection(have)
         shared = sorted(both, key=lambda word: (-self._idf[word], word))[:SHARED_WORDS]
         return Neighbour(case.item_id, case.item_sha256, case.text, case.lane, permille, shared)
+
+    def _telling(self, word: str) -> bool:
+        """Says something of a case: not short, not a number, and in at most a tenth of memory."""
+        return len(word) > 3 and word not in _PLAIN and self._idf.get(word, 0.0) >= math.log(11)
 
     def _nearest_of(self, scores: Floats) -> list[int]:
         """Best first; equal scores in the order of item ids."""

@@ -24,11 +24,12 @@ from typing import Protocol
 
 import msgspec
 
-from edge_agent.models.messages import Choice, ChoiceResult, Embedding, EmbedResult
+from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
 from edge_agent.plan import extract, prompt, rules
 from edge_agent.plan.lanes import LaneModel, Prediction
 from edge_agent.plan.rules import Case
 from edge_agent.plan.text import clean, excerpt, words
+from edge_agent.vector import Embedding
 from shared import limits
 from shared.errors import BadInput, OutriderError
 from shared.playbook import Confidence, Playbook

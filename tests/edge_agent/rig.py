@@ -1,4 +1,4 @@
-"""An agent without a hub: real log, policy, register and planner (by rules; no models), and a release made in memory."""
+"""An agent without a hub: real log, policy, register and planner (by rules), and a release made in memory."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class Rig:
         self.folder = folder
         self.clock = clock or Clock()
         self.hub = SigningKey(bytes(32))
-        self.journal = Journal(folder / "log.sqlite3", "city/dev", SigningKey(b"k" * 32), now=self.clock, software="test")
+        self.journal = Journal(
+            folder / "log.sqlite3", "city/dev", SigningKey(b"k" * 32), now=self.clock, software="test"
+        )
         self.device = Device()
         for entry in self.journal.entries():
             self.device.fold(entry)
@@ -174,7 +176,13 @@ class Rig:
         playbook = self.releases[release].playbooks["triage"]
         run = run_id("triage", subject)
         facts = RunOpened(
-            "triage", playbook.version, playbook.digest, release, f"csv:x:{subject}", hex_sha256(subject.encode()), False
+            "triage",
+            playbook.version,
+            playbook.digest,
+            release,
+            f"csv:x:{subject}",
+            hex_sha256(subject.encode()),
+            False,
         )
         inputs = {"application_id": subject, "description": description, "value": value}
         body = {"inputs": inputs, "subject": subject, "source": "x.csv row 1"}

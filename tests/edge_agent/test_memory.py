@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.memory import Memory, read_decisions
-from edge_agent.models.messages import Embedding
+from edge_agent.vector import Embedding
 from shared.errors import BadInput, Tampered, Unavailable
 from shared.memory import Item, item_id
 

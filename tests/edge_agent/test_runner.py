@@ -148,7 +148,12 @@ async def test_an_expired_question_is_asked_anew(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("change", "rule"),
-    [("none", "host:no-lease"), ("expired", "host:lease-expired"), ("clock", "host:clock"), ("spent", "host:lease-spent")],
+    [
+        ("none", "host:no-lease"),
+        ("expired", "host:lease-expired"),
+        ("clock", "host:clock"),
+        ("spent", "host:lease-spent"),
+    ],
 )
 async def test_without_authority_a_run_is_held_and_goes_on_when_it_is_lent(
     tmp_path: Path, change: str, rule: str

@@ -324,7 +324,7 @@ def test_assignment_is_for_one_device_and_ends(hub: Hub) -> None:
     hub.releases.publish("eve")
     envelope = hub.releases.assignment("d1")
     assert open_signed(envelope, Assignment, KEY.public, "d1") == Assignment("d1", 1, T0, T0 + DAY)
-    refused(Refused, "assignment.device", open_signed, envelope, Assignment, KEY.public, "d2")
+    refused(Refused, "signed.device", open_signed, envelope, Assignment, KEY.public, "d2")
 
 
 def test_a_published_file_changed_on_disk_is_found(hub: Hub) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from edge_agent.models import onnxfile
 from edge_agent.models.catalogue import known
 from edge_agent.models.embedder import Embedder
-from edge_agent.models.messages import Embedding
 from edge_agent.models.minilm import read_safetensors
+from edge_agent.vector import Embedding
 from shared.errors import BadInput
 
 # Cosines (permille) of the published float32 weights, from two independent forward passes (numpy and llama.cpp).
