@@ -168,7 +168,7 @@ class Devices:
         if not stored:
             return None
         envelope = _envelope(stored)
-        lease = parse(envelope.payload, release.Lease, code="lease.form", what="a stored lease")
+        lease = parse(envelope.payload, release.Lease, code="signed.form", what="a stored lease")
         config, age = self._config, self._log.clock() - lease.issued_at
         same = (lease.actions, lease.value_cents) == (config.lease_actions, config.lease_value_cents)
         lasts = lease.expires_at - lease.issued_at == config.lease_seconds * 1_000_000

@@ -107,7 +107,6 @@ def test_every_message_has_a_purpose_of_its_own() -> None:
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_not_for_another_device_purpose_or_from_another_key(message: Any) -> None:
     envelope, kind = sign(message, HUB), type(message)
-    purpose = PURPOSES[kind]
     assert code_of(Refused, open_signed, envelope, kind, HUB.public, "d2") == "signed.device"
     assert code_of(Refused, open_signed, envelope, kind, HUB.public, "") == "signed.device"
     other = SigningKey(bytes(32))
