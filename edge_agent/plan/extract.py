@@ -29,29 +29,24 @@ OPTIONS = 32  # of one choice
 SCOPE_CHARS = 120
 COUNT_GAP = 2  # words between a number and its noun, as in "12 double hung windows"
 
-_MEASURES = frozenset(
-    [
-        "amp",
-        "amps",
-        "by",
-        "feet",
-        "foot",
-        "ft",
-        "in",
-        "inch",
-        "inches",
-        "kw",
-        "lb",
-        "lf",
-        "of",
-        "sf",
-        "sq",
-        "square",
-        "to",
-        "volt",
-        "x",
-    ]
-)
+_MEASURES = {
+    "amp",
+    "amps",
+    "by",
+    "feet",
+    "foot",
+    "ft",
+    "in",
+    "inch",
+    "inches",
+    "kw",
+    "lb",
+    "lf",
+    "of",
+    "sf",
+    "sq",
+    "to",
+}
 
 _N = r"(?P<n>\d{1,3}(?:,\d{3}){1,2}|\d{1,7})"
 _LETTERS = "|".join(phrases.NUMBERS)
