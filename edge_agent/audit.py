@@ -17,7 +17,10 @@ from shared.errors import BadInput, OutriderError, Tampered
 from shared.keys import PublicKey
 
 # CAST: in a file from elsewhere, SQLite may hold anything in any column.
-_ENTRIES = "SELECT CAST(seq AS INTEGER), CAST(COALESCE(data, '') AS BLOB) FROM entry ORDER BY seq"
+_ENTRIES = (
+    "SELECT CAST(seq AS INTEGER), CAST(COALESCE(data, '') AS BLOB), CAST(COALESCE(hash, '') AS BLOB) FROM entry"
+    " LEFT JOIN node ON level = 0 AND idx = seq ORDER BY seq"
+)
 _BODIES = (
     "SELECT CAST(seq AS INTEGER), CAST(name AS TEXT), CAST(COALESCE(salt, '') AS TEXT),"
     " CAST(COALESCE(data, '') AS TEXT) FROM body ORDER BY seq, name"
@@ -59,12 +62,12 @@ def _rows(db: sqlite3.Connection) -> Iterator[Row]:
     """Entries in order, each with the bodies still there. Two cursors in step, so that memory stays flat."""
     bodies = db.execute(_BODIES)
     ahead = next(bodies, None)
-    for seq, data in db.execute(_ENTRIES):
+    for seq, data, leaf in db.execute(_ENTRIES):
         found: dict[str, Body] = {}
         while ahead is not None and ahead[0] <= seq:
             found[ahead[1]] = Body(ahead[2], ahead[3])
             ahead = next(bodies, None)
-        yield Row(data, found)
+        yield Row(data, found, leaf)
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from shared.tlog import Frontier, leaf_hash, open_checkpoint
 
 @dataclass(frozen=True)
 class Row:
-    """One entry as stored: its exact bytes and the bodies still beside it."""
+    """One entry as stored: its exact bytes and the bodies still beside it. ``leaf`` is its hash as the writer kept it,
+    if it did: nothing is proved by it, but where a commit does not hold it tells which of its entries was changed."""
 
     data: bytes
     bodies: dict[str, Body] = field(default_factory=dict)
+    leaf: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def verify(rows: Iterable[Row], marks: Iterable[Mark], *, hub: str = "", hub_key
         report.bad_entry = -1
     except OutriderError as error:
         report.error = error
+        if auditor.changed >= 0:
+            report.bad_entry = auditor.changed
     return report
 
 
@@ -88,9 +92,13 @@ class _Auditor:
         self._last: Entry | None = None
         self._key: PublicKey | None = None
         self._signed = 0
+        self.changed = -1  # the first entry since the newest checkpoint that is not what was hashed then
 
     def take(self, row: Row) -> None:
         report = self._report
+        leaf = leaf_hash(row.data)
+        if row.leaf and row.leaf != leaf and self.changed < 0:
+            self.changed = report.entries
         entry = read(row.data)
         if entry.seq != report.entries:
             raise Tampered("log.gap", f"entry {entry.seq} stands at {report.entries}", advice="entries are missing")
@@ -103,8 +111,7 @@ class _Auditor:
         report.bodies += len(row.bodies)
         report.bodies_gone += len(entry.bodies) - len(row.bodies)
         self._device.fold(entry)
-        for _ in self._tree.append(leaf_hash(row.data)):
-            pass
+        self._tree.extend([leaf])
         self._last = entry
         report.entries += 1
 
@@ -127,6 +134,7 @@ class _Auditor:
                 self._report.cosigned += 1
                 self._report.cosigned_size = mark.size
         self._signed = mark.size
+        self.changed = -1
 
     def _compare(self, note: bytes) -> None:
         assert self._key is not None

@@ -58,9 +58,22 @@ def test_the_order_keys_came_in_does_not_matter(value: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-              "\ud800", {"\ud800": 1}, object(), {"a": object()}],
-)  # fmt: skip
-)  # fmt: skip
+    "value",
+    [
+        0.5,
+        {"a": [1, {"b": 2.0}]},
+        float("nan"),
+        {"a": float("inf")},
+        {1: 2},
+        {"a": {1.5: 2}},
+        b"x",
+        {"a": b"x"},
+        "\ud800",
+        {"\ud800": 1},
+        object(),
+        {"a": object()},
+    ],
+)
 def test_what_has_no_one_form_is_bad_input(value: Any) -> None:
     with pytest.raises(BadInput) as caught:
         canonical(value)
