@@ -106,6 +106,8 @@ class _Auditor:
             raise Tampered("log.time", f"entry {entry.seq} is older than the one before", advice="keep it as evidence")
         if self._last is None:
             self._open(entry)
+        elif isinstance(entry.facts, LogOpened):
+            raise Tampered("log.opened-again", f"entry {entry.seq} opens the log again", advice="keep it as evidence")
         for name, body in row.bodies.items():
             check_body(entry, name, body)
         report.bodies += len(row.bodies)

@@ -218,6 +218,7 @@ def test_time_that_runs_back_although_all_is_signed() -> None:
 
 def test_a_log_that_does_not_begin() -> None:
     assert resealed(DRAFTS[1:]) == (0, "log.unopened")
+    assert resealed([*DRAFTS[:11], DRAFTS[0], *DRAFTS[12:]]) == (11, "log.opened-again")
     assert resealed([draft(e.LogOpened(ORIGIN, "AAAA", "test")), *DRAFTS[1:]]) == (0, "key.length")
     assert resealed([draft(e.LogOpened("city/other", KEY.public.text, "test")), *DRAFTS[1:]])[0] == 0
 
