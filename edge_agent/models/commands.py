@@ -27,7 +27,7 @@ Home = Annotated[
     Path,
     typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's data directory; models go to its models/ folder."),
 ]
-_HOME = Path("~/.local/share/outrider")
+_HOME = Path("~/.local/share/outrider/agent")
 
 
 class Row(msgspec.Struct, frozen=True):

