@@ -160,7 +160,9 @@ def test_checkpoint_of_another_key_or_log_is_refused() -> None:
         verify_cosignature(note, "hub/y", KEY.public)
 
 
-@pytest.mark.parametrize("text", ["", "log\n", "log\nthree\nAAAA\n", "log\n03\nAAAA\n", "log\n3\nAAAA\n", "log\n-1\n!\n"])
+@pytest.mark.parametrize(
+    "text", ["", "log\n", "log\nthree\nAAAA\n", "log\n03\nAAAA\n", "log\n3\nAAAA\n", "log\n-1\n!\n"]
+)
 def test_malformed_checkpoints(text: str) -> None:
     with pytest.raises(BadInput):
         parse_checkpoint(text)
