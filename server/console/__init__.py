@@ -1,7 +1,7 @@
-"""The admin console: pages over the hub's record, for people. Jinja2, htmx 4 and Tabler; no build step, no outside host.
+"""The admin console: pages over the hub's record, for people. Jinja2, htmx 4 and Tabler; no build step, no other host.
 
-Each noun has a file with its pages; ``desk`` knows who is signed in and renders, ``story`` tells a run from its entries,
-``failures`` turns errors into pages. Every page works without scripts; scripts keep open pages current.
+Each noun has a file with its pages; ``desk`` knows who is signed in and renders, ``story`` tells a run from its
+entries, ``failures`` turns errors into pages. Every page works without scripts; scripts keep open pages current.
 """
 
 from __future__ import annotations

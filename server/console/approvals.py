@@ -1,7 +1,7 @@
 """``/approvals``: the actions that wait for a person, and the answers given.
 
-The page works as plain forms; with scripts the board is fetched anew after each answer and whenever ``/events`` says that
-something changed. Cards that stay are left alone, so what someone is typing is never lost.
+The page works as plain forms; with scripts the board is fetched anew after each answer and whenever ``/events`` says
+that something changed. Cards that stay are left alone, so what someone is typing is never lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CARDS = 30  # shown at once; the rest follow as these are answered
 RECENT = 12
 ANSWERS = ("approve", "deny", "correct")
-STILL_WAITING = frozenset({"approval.role", "approval.correction", "console.reason", "console.answer", "console.csrf"})
 
 
 def check_answer(form: Form) -> tuple[str, str, dict[str, str]]:
@@ -48,7 +47,7 @@ class ApprovalPages:
 
     def add_to(self, router: APIRouter) -> None:
         add = router.add_api_route
-        add("/approvals", self.list, methods=["GET"], response_model=None)
+        add("/approvals", self.index, methods=["GET"], response_model=None)
         add("/approvals/board", self.board, methods=["GET"], response_model=None)
         add("/approvals/badge", self.badge, methods=["GET"], response_model=None)
         add("/approvals/{approval}", self.show, methods=["GET"], response_model=None)
@@ -56,7 +55,7 @@ class ApprovalPages:
 
     # --- pages ---
 
-    async def list(self, request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         person = await self._desk.person(request)
         answered = request.query_params.get("answered", "")
         flash = await self._found(answered) if answered else None
@@ -108,12 +107,11 @@ class ApprovalPages:
         if not is_htmx(request):
             view = await run_in_threadpool(self._approvals.get, approval)
             return await self._detail(request, person, view, failure)
-        if error.code in STILL_WAITING:
+        if failure.status in (400, 403):  # the question still waits: say so on its card
             html = self._desk.fragment("failure_fragment.html", person, failure=failure)
             headers = {"HX-Retarget": f"#error-{approval}", "HX-Reswap": "innerHTML"}
             return HTMLResponse(html, failure.status, headers=headers)
-        board = await self._board()
-        return self._fragment(person, None, board, failure=failure)
+        return self._fragment(person, None, await self._board(), failure=failure)
 
     # --- parts ---
 
@@ -138,9 +136,7 @@ class ApprovalPages:
         html = self._desk.fragment("approvals_board.html", person, flash=flash, failure=failure, **board)
         return HTMLResponse(html, status)
 
-    async def _detail(
-        self, request: Request, person: Person, view: ApprovalView, failure: Failure | None
-    ) -> Response:
+    async def _detail(self, request: Request, person: Person, view: ApprovalView, failure: Failure | None) -> Response:
         words = await run_in_threadpool(self._desk.catalogue.wording, view.playbook)
         status = failure.status if failure else 200
         return self._desk.page(

@@ -1,7 +1,7 @@
 """The console's own and vendored files, read once and served from memory.
 
-A name is looked up in a dictionary, so no path can leave the folder; each URL carries its content's hash, so browsers may
-keep a file for ever and never see an old one. Texts are kept compressed as well: the style sheet is 620 kB plain.
+A name is looked up in a dictionary, so no path can leave the folder; each URL carries its content's hash, so browsers
+may keep a file for ever and never see an old one. Texts are kept compressed as well: the style sheet is 620 kB plain.
 """
 
 from __future__ import annotations

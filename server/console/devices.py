@@ -36,13 +36,13 @@ class DevicePages:
 
     def add_to(self, router: APIRouter) -> None:
         add = router.add_api_route
-        add("/devices", self.list, methods=["GET"], response_model=None)
+        add("/devices", self.index, methods=["GET"], response_model=None)
         add("/devices/token", self.token, methods=["POST"], response_model=None)
         add("/devices/{device}", self.show, methods=["GET"], response_model=None)
         add("/devices/{device}/revoke", self.ask_revoke, methods=["GET"], response_model=None)
         add("/devices/{device}/revoke", self.revoke, methods=["POST"], response_model=None)
 
-    async def list(self, request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         person = await self._desk.person(request)
         devices = await run_in_threadpool(self._devices.list)
         devices.sort(key=lambda device: (device.state != "active", not device.problem_code, device.name))

@@ -1,6 +1,6 @@
 """``/events``: tells open pages that something changed, so that they fetch themselves anew.
 
-An event carries its topic's name and nothing else: pages read what is true now, so a lost or doubled event does no harm.
+An event carries its topic's name and nothing else: pages read what is true now, so a lost or doubled one does no harm.
 Bursts are gathered, and the session is looked at again from time to time, so signing out ends the stream.
 """
 

@@ -27,7 +27,8 @@ def exact(at: int) -> str:
 
 
 def iso(at: int) -> str:
-    return f"{_datetime(at):%Y-%m-%dT%H:%M:%SZ}"
+    """For ``datetime`` attributes: UTC, to the millisecond."""
+    return f"{_datetime(at):%Y-%m-%dT%H:%M:%S}.{max(at, 0) % SECOND // 1000:03d}Z"
 
 
 def clock_time(at: int) -> str:

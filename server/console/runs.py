@@ -25,7 +25,8 @@ _BATCH = 200
 
 @dataclass(frozen=True)
 class Filters:
-    """What the list is narrowed to. Empty means everything. ``status`` is a run's status or, once closed, its outcome."""
+    """What the list is narrowed to; empty means everything. ``status`` is a run's status or, once closed, its
+    outcome."""
 
     status: str = ""
     label: str = ""
@@ -81,10 +82,10 @@ class RunPages:
         self._record = desk.services.record
 
     def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/runs", self.list, methods=["GET"], response_model=None)
+        router.add_api_route("/runs", self.index, methods=["GET"], response_model=None)
         router.add_api_route("/runs/{run}", self.show, methods=["GET"], response_model=None)
 
-    async def list(self, request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         person = await self._desk.person(request)
         filters = read_filters(request)
         found = await run_in_threadpool(self._find, filters)

@@ -39,9 +39,7 @@ class SignInPages:
         name, there = form.get("name"), local_path(form.get("next") or "/")
         client = request.client.host if request.client else ""
         try:
-            user = await run_in_threadpool(
-                self._users.verify, name, form.fields.get("password", ""), client=client
-            )
+            user = await run_in_threadpool(self._users.verify, name, form.fields.get("password", ""), client=client)
         except Refused as error:
             status = 429 if error.code == "user.throttled" else 403
             return self._page(request, there=there, status=status, name=name, error=error)

@@ -48,7 +48,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Told:
-    """The words of one entry. ``tone`` names a colour, ``icon`` a picture; ``quote`` is what someone wrote."""
+    """The words of one entry. ``tone`` names a colour, ``icon`` a picture; ``quote`` is what someone wrote.
+    ``main`` chapters carry the story; the rest stand back."""
 
     icon: str
     tone: str
@@ -62,6 +63,7 @@ class Told:
     rules: list[tuple[str, str]] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     context: list[Fact] = field(default_factory=list)
+    main: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,13 @@ def _mapping(body: JSON, name: str) -> JSON:
     return found if isinstance(found, dict) else {}
 
 
-def named_values(values: JSON, kind: Callable[[str], str] = lambda name: "text") -> list[Fact]:
-    """A mapping as facts; an absent value says so."""
-    return [
-        Fact(formats.words(name), formats.value(raw, kind(name)), "absent" if raw in (None, "") else "text")
-        for name, raw in values.items()
-    ]
+def named_values(values: JSON, words: Wording) -> list[Fact]:
+    """A mapping as facts, in the playbook's order; an absent value says so, a lane is named by its label."""
+    facts = []
+    for name, raw in words.ordered(values):
+        text = words.lane(raw) if name == "lane" and isinstance(raw, str) else formats.value(raw, words.kind(name))
+        facts.append(Fact(formats.words(name), text, "absent" if raw in (None, "") else "text"))
+    return facts
 
 
 def sources(found: Any) -> list[Source]:
@@ -133,13 +136,13 @@ def _code(name: str, text: str) -> Fact | None:
 
 def _opened(facts: JSON, body: JSON, words: Wording) -> Told:
     book = f"{facts['playbook']}, version {facts['playbook_version']}, under release {facts['release']}"
-    source = _text(body, "source")
-    inputs = named_values(dict(words.ordered(_mapping(body, "inputs"))), words.kind)
+    source, subject = _text(body, "source"), _text(body, "subject")
+    inputs = named_values({k: v for k, v in _mapping(body, "inputs").items() if v != subject}, words)
     if facts["private_fields"]:
-        names = words.private or ["private fields"]
-        inputs += [Fact(formats.words(name), "stays on the device", "private") for name in names]
+        names = ", ".join(formats.words(name) for name in words.private) or "Private fields"
+        inputs.append(Fact(names, "only on the device", "private"))
     lead = f"{source} opened a run of {book}." if source else f"A run of {book} was opened."
-    return Told("inbox", "info", "A case arrived", lead, headline=_text(body, "subject"), facts=inputs)
+    return Told("inbox", "info", "A case arrived", lead, headline=subject, facts=inputs, main=True)
 
 
 def _recalled(facts: JSON, body: JSON, words: Wording) -> Told:
@@ -154,7 +157,7 @@ def _recalled(facts: JSON, body: JSON, words: Wording) -> Told:
 def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
     details = _filled(
         [
-            Fact("Planner", formats.sentence(by_planner(facts["planner"]))),
+            Fact("Planned", by_planner(facts["planner"])),
             Fact("Took", formats.took(facts["latency_us"])),
             Fact("Tokens", _tokens(facts)) if facts["prompt_tokens"] or facts["generated_tokens"] else None,
             _code("Model", facts["model"]),
@@ -165,21 +168,23 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
     if not facts["action"]:
         lead = "The planner was not sure enough to recommend anything, so the case is left to a person."
         why = Fact("Abstained", facts["abstained"] or "no reason given")
-        return Told("help-circle", "warn", "No recommendation", lead, facts=[why, *details])
+        return Told("help-circle", "warn", "No recommendation", lead, facts=[why, *details], main=True)
     action = _mapping(body, "action")
-    arguments = named_values(_mapping(action, "arguments"))
-    extracted = named_values({k: v for k, v in _mapping(body, "fields").items() if v is not None})
+    arguments = named_values(_mapping(action, "arguments"), words)
+    leans_on = sources(body.get("sources"))
+    extracted = named_values({k: v for k, v in _mapping(body, "fields").items() if v is not None}, words)
     return Told(
         "bulb",
         "accent",
         "Recommendation",
-        headline=_text(body, "label") or facts["label"],
+        headline=_text(body, "label") or words.lane(facts["label"]),
         confidence=facts["confidence"],
         quote=_text(body, "reason"),
         facts=[*details, *extracted],
-        rules=[(rule, words.rule(rule)) for rule in facts["rules"]],
-        sources=sources(body.get("sources")),
+        rules=[(rule, words.rule(rule)) for rule in facts["rules"] if rule not in {source.id for source in leans_on}],
+        sources=leans_on,
         context=[Fact("Tool", facts["tool"]), *arguments],
+        main=True,
     )
 
 
@@ -213,6 +218,7 @@ def _judged(facts: JSON, body: JSON, words: Wording) -> Told:
                 for name, raw in facts["context"].items()
             ),
         ],
+        main=not again,
     )
 
 
@@ -234,13 +240,20 @@ def _answered(facts: JSON, body: JSON, words: Wording) -> Told:
     corrected: list[Fact] = []
     headline = ""
     if signed is not None and signed.arguments is not None:
-        corrected = named_values(dict(signed.arguments))
+        corrected = named_values(dict(signed.arguments), words)
         lane = str(signed.arguments.get("lane", ""))
         headline = words.lane(lane)
     lead = f"The answer is signed by the hub; {facts['by']} gave it as {signed.role}." if signed else ""
     quote = signed.reason if signed else ""
     return Told(
-        "user-check", tone, f"{facts['by']} {said}", lead, headline=headline, quote=quote, context=corrected
+        "user-check",
+        tone,
+        f"{facts['by']} {said}",
+        lead,
+        headline=headline,
+        quote=quote,
+        context=corrected,
+        main=True,
     )
 
 
@@ -248,7 +261,7 @@ def _answer(body: JSON) -> Answer | None:
     """The answer in the envelope, for its words: whether it holds was verified when the device and the hub took it."""
     try:
         envelope = msgspec.convert(_mapping(body, "envelope"), Envelope)
-        return parse(envelope.payload, Answer, code="answer.form", what="the answer")
+        return parse(envelope.payload, Answer, code="signed.form", what="the answer")
     except (msgspec.ValidationError, OutriderError):
         return None
 
@@ -273,7 +286,7 @@ def _doubted(facts: JSON, body: JSON, words: Wording) -> Told:
 
 
 def _resulted(facts: JSON, body: JSON, words: Wording) -> Told:
-    receipt = named_values(_mapping(body, "receipt"))
+    receipt = named_values(_mapping(body, "receipt"), words)
     attempts, spent = facts["attempts"], formats.took(facts["latency_us"])
     if facts["outcome"] != "done":
         lead = f"It refused after {formats.count(attempts, 'attempt')} and {spent}."
@@ -286,7 +299,7 @@ def _resulted(facts: JSON, body: JSON, words: Wording) -> Told:
 
 
 def _observed(facts: JSON, body: JSON, words: Wording) -> Told:
-    found = named_values(_mapping(body, "found"))
+    found = named_values(_mapping(body, "found"), words)
     if facts["matches"]:
         lead = "The tool was read back, and what stands there is what the action said."
         return Told("eye", "ok", "Checked", lead, facts=found)

@@ -32,14 +32,13 @@
   // The hub's clock, not this machine's, is what the words are relative to.
   const offset = Date.parse(document.documentElement.dataset.now ?? "") - Date.now() || 0;
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+  const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
   const tick = () => {
     for (const time of document.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);
       if (Number.isNaN(at.getTime())) continue;
-      if (!("clock" in time.dataset)) {
-        const words = relative((Date.now() + offset - at.getTime()) / 1000);
-        if (time.textContent !== words) time.textContent = words;
-      }
+      const words = "clock" in time.dataset ? clock.format(at) : relative((Date.now() + offset - at.getTime()) / 1000);
+      if (time.textContent !== words) time.textContent = words;
       const title = exact.format(at);
       if (time.title !== title) time.title = title;
     }
@@ -87,15 +86,23 @@
     }
   });
 
-  // After an answer its card is gone: go on with the one that took its place, or with the heading.
-  let answered = -1;
+  // After an answer its card is gone: go on with the one that took its place, or with the page.
+  let answered = null;
+  const lost = () => !document.activeElement || document.activeElement === document.body;
   document.addEventListener("submit", (event) => {
     const card = event.target.closest?.("[data-card]");
-    answered = card ? cards().indexOf(card) : -1;
+    answered = card && { card, place: cards().indexOf(card) };
+    card?.querySelector(".answer-error")?.replaceChildren();
   }, true);
   document.addEventListener("htmx:after:swap", () => {
-    if (answered < 0 || (document.activeElement && document.activeElement !== document.body)) return;
-    if (!focusCard(answered)) document.getElementById("main")?.focus();
-    answered = -1;
+    if (!answered) return;
+    const { card, place } = answered;
+    if (card.isConnected) {
+      if (!card.querySelector("[role=alert]")) return; // some other part was swapped; the answer is on its way
+      if (lost()) card.focus();
+    } else if (lost() && !focusCard(place)) {
+      document.getElementById("main")?.focus();
+    }
+    answered = null;
   });
 })();

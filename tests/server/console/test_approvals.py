@@ -1,0 +1,171 @@
+"""Answering what waits: with plain forms, with htmx, and when it is too late."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.server.console.conftest import session_csrf, signed_in
+from tests.server.console.sample_cases import WAITING
+from tests.server.console.sample_hub import LENA, OMAR, SampleHub
+
+HTMX = {"HX-Request": "true"}
+
+
+def waiting(hub: SampleHub, number: str = WAITING[0].number) -> str:
+    return next(view.id for view in hub.approvals.waiting() if view.subject == number)
+
+
+def send(client: httpx.Client, approval: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+    data = {"csrf": session_csrf(client), **{name.replace("__", "."): value for name, value in fields.items()}}
+    return client.post(f"/approvals/{approval}/answer", data=data, headers=headers or {})
+
+
+def test_a_card_shows_what_why_and_on_what_grounds(read_only: SampleHub) -> None:
+    html = signed_in(read_only).get("/approvals").text
+    assert html.count("data-card") == len(WAITING)
+    assert html.index("PA-2026-0141") < html.index("PA-2026-0142")  # the oldest first
+    for shown in (
+        "$186,400", "Recommendation", "87.3% confidence", "by the on-device model",
+        "Interior alterations with new circuits and moved sprinkler heads.",
+        "ask-above-50k", "Work of more than $50,000 is decided by a person.",
+        "Gut rehabilitation of six flats with new ducts: Plan review.", "register.decide",
+        "Applicant, Email", "stay on the device", "Counter 2",
+    ):  # fmt: skip
+        assert shown in html, shown
+    assert "Dolores" not in html  # private inputs never reach the hub
+    assert "not given" in html
+
+
+def test_recent_answers_stand_below(read_only: SampleHub) -> None:
+    html = signed_in(read_only).get("/approvals").text
+    below = html[html.index("Recently answered") :]
+    assert "Corrected</span> to Plan review" in below and "New footings need drawings" in below
+    assert "Approved" in below and "Denied" in below and "omar" in below
+
+
+def test_approving_with_a_plain_form(busy: SampleHub) -> None:
+    client, approval = signed_in(busy), waiting(busy)
+    answer = send(client, approval, answer="approve")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/approvals?answered={approval}")
+    view = busy.approvals.get(approval)
+    assert (view.state, view.answer, view.by) == ("answered", "approve", "maria")
+    landed = client.get(answer.headers["location"]).text
+    assert "Approved: PA-2026-0141." in landed and "Counter 2 acts as soon as it has the answer" in landed
+    assert landed.count("data-card") == len(WAITING) - 1
+
+
+def test_correcting_names_another_lane_and_a_reason(busy: SampleHub) -> None:
+    client, approval = signed_in(busy, OMAR), waiting(busy)
+    answer = send(client, approval, answer="correct", arg__lane="self_cert", reason="The drawings are certified.")
+    assert answer.status_code == 303
+    view = busy.approvals.get(approval)
+    assert view.corrected is not None and view.corrected["lane"] == "self_cert"
+    page = client.get(f"/approvals/{approval}").text
+    assert "Self-certified plans" in page and "The drawings are certified." in page and "omar" in page
+
+
+@pytest.mark.parametrize("answer", ["deny", "correct"])
+def test_a_denial_or_correction_needs_a_reason(busy: SampleHub, answer: str) -> None:
+    client, approval = signed_in(busy), waiting(busy)
+    for headers in ({}, HTMX):
+        refused = send(client, approval, headers, answer=answer, arg__lane="express", reason="  ")
+        assert refused.status_code == 400 and "console.reason" in refused.text
+    assert busy.approvals.get(approval).state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({}, "console.answer"),
+        ({"answer": "maybe"}, "console.answer"),
+        ({"answer": "correct", "reason": "no lane"}, "approval.correction"),
+        ({"answer": "correct", "reason": "same", "arg__lane": "plan_review"}, "approval.correction"),
+        ({"answer": "correct", "reason": "odd", "arg__lane": "moon"}, "approval.correction"),
+        ({"answer": "correct", "reason": "odd", "arg__nothing": "1"}, "approval.correction"),
+        ({"answer": "deny", "reason": "x" * 301}, "approval.reason"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_explained(busy: SampleHub, fields: dict[str, str], code: str) -> None:
+    client, approval = signed_in(busy), waiting(busy)
+    plain, live = send(client, approval, **fields), send(client, approval, HTMX, **fields)
+    assert (plain.status_code, live.status_code) == (400, 400)
+    assert code in plain.text and "<h1>" in plain.text  # the question's own page, with the error on it
+    assert code in live.text and live.headers["HX-Retarget"] == f"#error-{approval}"
+    assert busy.approvals.get(approval).state == "waiting"
+
+
+def test_an_approval_takes_no_corrections_along(busy: SampleHub) -> None:
+    client, approval = signed_in(busy), waiting(busy)
+    assert send(client, approval, answer="approve", arg__lane="express").status_code == 303
+    assert busy.approvals.get(approval).corrected is None
+
+
+def test_with_htmx_the_board_comes_back(busy: SampleHub) -> None:
+    client, approval = signed_in(busy), waiting(busy)
+    answer = send(client, approval, HTMX, answer="deny", reason="The applicant withdrew.")
+    assert answer.status_code == 200
+    assert answer.text.count("data-card") == len(WAITING) - 1 and "<html" not in answer.text
+    assert "Denied: PA-2026-0141." in answer.text and "Nothing will be done." in answer.text
+
+
+def test_an_answer_counts_once(busy: SampleHub) -> None:
+    approval = waiting(busy)
+    assert send(signed_in(busy, OMAR), approval, answer="approve").status_code == 303
+    client = signed_in(busy)
+    plain = send(client, approval, answer="deny", reason="late")
+    live = send(client, approval, HTMX, answer="deny", reason="late")
+    for late in (plain, live):
+        assert late.status_code == 409
+        assert "approval.used" in late.text and "Omar answered this already." in late.text
+    assert f"approval-{approval}" not in live.text  # its card is gone from the board
+    assert busy.approvals.get(approval).answer == "approve"
+
+
+def test_an_expired_question_says_so(busy: SampleHub) -> None:
+    client, approval = signed_in(busy), waiting(busy, "PA-2026-0144")
+    busy.clock.step(3 * 86_400 * 1_000_000)
+    token, _ = busy.users.create_session(next(u for u in busy.users.list() if u.name == "maria"))
+    client.cookies.set("outrider_session", token)
+    late = send(client, approval, answer="approve")
+    assert late.status_code == 409 and "approval.expired" in late.text
+    assert "Nobody answered in time" in client.get(f"/approvals/{approval}").text
+
+
+def test_a_role_is_needed_and_named(busy: SampleHub) -> None:
+    client, approval = signed_in(busy, LENA), waiting(busy)
+    page = client.get("/approvals").text
+    assert "needs the role clerk" in page and 'name="answer"' not in page
+    refused = send(client, approval, answer="approve")
+    assert refused.status_code == 403 and "approval.role" in refused.text
+    live = send(client, approval, HTMX, answer="approve")
+    assert live.status_code == 403 and live.headers["HX-Retarget"] == f"#error-{approval}"
+    assert busy.approvals.get(approval).state == "waiting"
+
+
+def test_an_unknown_question_is_not_found(busy: SampleHub) -> None:
+    client = signed_in(busy)
+    assert client.get("/approvals/a-none").status_code == 404
+    assert send(client, "a-none", answer="approve").status_code == 404
+    assert client.get("/approvals?answered=a-none").status_code == 200
+
+
+def test_many_wait_and_the_page_stays_short(busy: SampleHub) -> None:
+    from dataclasses import replace
+
+    assert busy.desk is not None
+    for number in range(40):
+        busy.wait(busy.desk, replace(WAITING[1], number=f"PA-2026-3{number:03d}"))
+    busy.desk.sync()
+    html = signed_in(busy).get("/approvals").text
+    assert html.count("data-card") == 30
+    assert f"{len(WAITING) + 40 - 30} more questions will follow" in html
+    assert f'<span class="count">{len(WAITING) + 40}</span>' in html
+
+
+def test_the_menu_counts_what_waits(busy: SampleHub) -> None:
+    client = signed_in(busy)
+    assert ">4<span" in client.get("/approvals/badge").text
+    for view in busy.approvals.waiting():
+        send(client, view.id, answer="approve")
+    assert client.get("/approvals/badge").text.strip() == ""

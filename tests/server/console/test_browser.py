@@ -1,0 +1,309 @@
+"""The console in a real browser: accessible in light and dark, live, usable by keyboard and without scripts, and deaf
+to hostile text. Needs Debian's Chromium (``apt-get install chromium``)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.server.console.conftest import copied, opened, serving
+from tests.server.console.sample_cases import WAITING
+from tests.server.console.sample_hub import MARIA, SampleHub
+from tests.server.console.test_pages import paths
+from tests.server.console.test_runs import HOSTILE
+
+expect.set_options(timeout=15_000)  # shared machines are slow
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed at /usr/bin/chromium"),
+]
+
+
+class Desk:
+    """One browser window at a served hub."""
+
+    def __init__(self, page: Page, url: str, hub: SampleHub) -> None:
+        self.page, self.url, self.hub = page, url, hub
+        self.said: list[str] = []
+        self.expected = r"^$"
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+
+    def go(self, path: str) -> Page:
+        self.page.goto(self.url + path)
+        return self.page
+
+    def sign_in(self) -> None:
+        token, _ = self.hub.users.create_session(next(u for u in self.hub.users.list() if u.name == "maria"))
+        self.page.context.add_cookies([{"name": "outrider_session", "value": token, "url": self.url}])
+
+    def wait_live(self) -> None:
+        """Until the page hears of changes."""
+        deadline = time.monotonic() + 10
+        while not self.hub.bus._listeners.get("approvals") and time.monotonic() < deadline:
+            self.page.wait_for_timeout(50)
+
+    def card(self, number: str) -> Any:
+        return self.page.locator("[data-card]", has=self.page.get_by_role("heading", name=number))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield chromium
+        chromium.close()
+
+
+def window(browser: Browser, **options: Any) -> BrowserContext:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, **options)
+    context.set_default_timeout(15_000)
+    return context
+
+
+@pytest.fixture
+def served(morning: SampleHub, tmp_path: Path) -> Iterator[tuple[SampleHub, str]]:
+    with opened(copied(morning, tmp_path)) as hub:
+        hub.clock.run()
+        with serving(hub) as url:
+            yield hub, url
+
+
+@pytest.fixture
+def desk(browser: Browser, served: tuple[SampleHub, str]) -> Iterator[Desk]:
+    hub, url = served
+    context = window(browser)
+    made = Desk(context.new_page(), url, hub)
+    made.sign_in()
+    yield made
+    context.close()
+    # No script failed, and no security policy was broken.
+    assert [line for line in made.said if not re.search(made.expected, line)] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_axe_finds_nothing_on_any_page(
+    browser: Browser, served: tuple[SampleHub, str], scheme: Any, width: int
+) -> None:
+    hub, url = served
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk, axe = Desk(context.new_page(), url, hub), Axe()
+    desk.page.set_viewport_size({"width": width, "height": 900})
+    found: dict[str, list[str]] = {}
+
+    def look(path: str) -> None:
+        page = desk.go(path)
+        for details in page.locator("details").all():
+            details.evaluate("details => { details.open = true }")
+        result = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+        for violation in result.response["violations"]:
+            nodes = [node["html"][:160] + " " + node.get("failureSummary", "") for node in violation["nodes"][:3]]
+            found.setdefault(f"{violation['id']} at {path}", []).extend(nodes)
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if overflow > 0:
+            found[f"sideways at {path}"] = [str(overflow)]
+
+    look("/login")
+    desk.sign_in()
+    whole = [path for path in paths(hub) if path not in ("/approvals/board", "/approvals/badge")]
+    for path in [*whole, "/runs?q=nothing-like-it", "/nowhere"]:
+        look(path)
+    context.close()
+    assert found == {}
+
+
+def test_signing_in_and_out_by_hand(browser: Browser, served: tuple[SampleHub, str]) -> None:
+    hub, url = served
+    context = window(browser)
+    page = Desk(context.new_page(), url, hub).go("/runs?status=waiting")
+    page.get_by_label("Name").fill(MARIA[0])
+    page.get_by_label("Password").fill(MARIA[1])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{url}/runs?status=waiting")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    context.close()
+
+
+def test_answers_leave_and_questions_come_without_a_reload(desk: Desk) -> None:
+    page, hub = desk.go("/approvals"), desk.hub
+    desk.wait_live()
+    expect(page.locator("[data-card]")).to_have_count(4)
+    page.evaluate("window.stayed = true")
+    hub.approvals.decide(
+        next(view.id for view in hub.approvals.waiting() if view.subject == "PA-2026-0142"),
+        by="omar", roles=["clerk"], answer="approve", reason="", corrections={},
+    )  # fmt: skip
+    expect(desk.card("PA-2026-0142")).to_have_count(0)
+    expect(page.locator("#badge")).to_have_text("3 waiting")
+    expect(page.locator("tr", has_text="PA-2026-0142")).to_contain_text("Approved")
+    assert hub.desk is not None
+    hub.wait(hub.desk, replace(WAITING[1], number="PA-2026-0150"))
+    hub.desk.sync()
+    expect(desk.card("PA-2026-0150")).to_be_visible()
+    expect(page.locator("[data-card]")).to_have_count(4)
+    assert page.evaluate("window.stayed")
+
+
+def test_what_is_being_typed_survives_changes_elsewhere(desk: Desk) -> None:
+    page, hub = desk.go("/approvals"), desk.hub
+    desk.wait_live()
+    card = desk.card("PA-2026-0143")
+    card.get_by_text("Correct it…").click()
+    card.get_by_label("Reason").first.fill("Half a thou")
+    card.get_by_label("What it should be").select_option("Express")
+    card.get_by_label("Reason").first.focus()
+    for number in ("PA-2026-0141", "PA-2026-0142"):
+        approval = next(view.id for view in hub.approvals.waiting() if view.subject == number)
+        hub.approvals.decide(approval, by="omar", roles=["clerk"], answer="approve", reason="", corrections={})
+        expect(desk.card(number)).to_have_count(0)
+    reason = card.get_by_label("Reason").first
+    expect(reason).to_have_value("Half a thou")
+    expect(reason).to_be_focused()
+    expect(card.get_by_label("What it should be")).to_have_value("express")
+    reason.press_sequentially("ght.")
+    card.get_by_role("button", name="Correct and approve").click()
+    expect(page.locator("#flash")).to_contain_text("Corrected: PA-2026-0143.")
+    assert hub.approvals.recent(1)[0].answer_reason == "Half a thought."
+
+
+def test_a_morning_by_keyboard_alone(desk: Desk) -> None:
+    page, hub = desk.go("/approvals"), desk.hub
+    desk.wait_live()
+    page.locator("[data-card]").first.focus()
+    page.keyboard.press("j")
+    expect(desk.card("PA-2026-0142")).to_be_focused()
+    page.keyboard.press("d")
+    page.keyboard.type("The garage is listed.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#flash")).to_contain_text("Denied: PA-2026-0142.")
+    expect(desk.card("PA-2026-0143")).to_be_focused()
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    expect(page.locator("#flash")).to_contain_text("Approved: PA-2026-0143.")
+    expect(desk.card("PA-2026-0144")).to_be_focused()
+    page.keyboard.press("k")
+    expect(desk.card("PA-2026-0141")).to_be_focused()
+    page.keyboard.press("c")
+    expect(desk.card("PA-2026-0141").get_by_label("What it should be")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(desk.card("PA-2026-0141")).to_be_focused()
+    answers = {view.subject: view.answer for view in hub.approvals.recent(2)}
+    assert answers == {"PA-2026-0142": "deny", "PA-2026-0143": "approve"}
+
+
+def test_an_error_stands_on_its_card_and_a_late_answer_says_so(desk: Desk) -> None:
+    page, hub = desk.go("/approvals"), desk.hub
+    desk.expected = "ERR_FAILED|status of 4|Failed to fetch|htmx"
+    card = desk.card("PA-2026-0141")
+    card.get_by_text("Deny it…").click()
+    card.get_by_label("Reason").last.evaluate("field => { field.required = false }")
+    card.get_by_role("button", name="Deny: nothing is done").click()
+    expect(card.get_by_role("alert")).to_contain_text("A denial or a correction needs a reason.")
+    approval = next(view.id for view in hub.approvals.waiting() if view.subject == "PA-2026-0141")
+    page.route("**/approvals/board", lambda route: route.abort())  # the news does not get here in time
+    hub.approvals.decide(approval, by="omar", roles=["clerk"], answer="approve", reason="", corrections={})
+    card.get_by_role("button", name="Approve: Plan review").click()
+    expect(page.locator("#flash")).to_contain_text("Omar answered this already.")
+    expect(card).to_have_count(0)
+
+
+def test_everything_works_without_scripts(browser: Browser, served: tuple[SampleHub, str]) -> None:
+    hub, url = served
+    context = window(browser, java_script_enabled=False)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/approvals")
+    desk.card("PA-2026-0143").get_by_role("button", name="Approve").click()
+    expect(page.locator("#flash")).to_contain_text("Approved: PA-2026-0143.")
+    card = desk.card("PA-2026-0144")
+    card.get_by_text("Correct it…").click()
+    card.get_by_label("What it should be").select_option("Plan review")
+    card.get_by_label("Reason").first.fill("Posts carry the roof.")
+    card.get_by_role("button", name="Correct and approve").click()
+    expect(page.locator("#flash")).to_contain_text("Corrected: PA-2026-0144.")
+    page.get_by_role("link", name="See the run").click()
+    expect(page.get_by_role("heading", name="A person is asked")).to_be_visible()
+    context.close()
+    assert {view.subject: view.answer for view in hub.approvals.recent(2)} == {
+        "PA-2026-0143": "approve", "PA-2026-0144": "correct",
+    }  # fmt: skip
+
+
+def test_hostile_text_does_nothing(desk: Desk) -> None:
+    hub = desk.hub
+    assert hub.desk is not None
+    hostile = replace(WAITING[0], number="PX-1", description=HOSTILE, reason=HOSTILE, label=HOSTILE)
+    page = desk.go("/approvals")
+    desk.wait_live()
+    hub.wait(hub.desk, hostile)  # it arrives through the live board, which htmx parses
+    hub.desk.sync()
+    expect(desk.card("PX-1")).to_be_visible()
+    desk.card("PX-1").get_by_role("link", name="PX-1").click()
+    page.get_by_role("link", name="the whole run").click()
+    expect(page.get_by_role("heading", name="A person is asked")).to_be_visible()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+    assert page.get_by_text("<script>window.hacked = 1</script>").first.is_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_the_theme_follows_the_system_until_someone_chooses(browser: Browser, served: tuple[SampleHub, str]) -> None:
+    hub, url = served
+    context = window(browser, color_scheme="dark")
+    page = Desk(context.new_page(), url, hub).go("/login")
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    button = page.get_by_role("button", name="Dark colours")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    assert page.evaluate(background) != dark
+    page.reload()
+    assert page.evaluate(background) != dark
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    assert page.evaluate(background) == dark
+    context.close()
+
+
+def test_times_stay_current_and_are_exact_on_hover(desk: Desk) -> None:
+    page = desk.go("/approvals")
+    time_element = desk.card("PA-2026-0144").locator("time").first
+    assert re.fullmatch(r"just now|\d+ (s|min|h) ago", time_element.inner_text())
+    assert re.search(r"20\d\d", time_element.get_attribute("title") or "")
+    desk.go("/runs?q=PA-2026-0131")
+    page.locator(".list a.strong").click()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", page.locator("[data-clock]").first.inner_text())
+
+
+def test_an_open_run_grows_while_it_is_read(desk: Desk) -> None:
+    hub = desk.hub
+    view = next(view for view in hub.approvals.waiting() if view.subject == "PA-2026-0142")
+    page = desk.go(f"/runs/{view.run_id}")
+    desk.wait_live()
+    expect(page.locator(".chapter")).to_have_count(6)
+    page.locator(".raw summary").first.click()
+    assert hub.desk is not None
+    hub.approvals.decide(view.id, by="omar", roles=["clerk"], answer="deny", reason="Listed.", corrections={})
+    for envelope, message in hub.outbox(hub.desk.device):
+        if message.approval == view.id:
+            hub.desk.take_answer(WAITING[1], view.run, None, envelope, message)  # type: ignore[arg-type]  # a denial needs no action
+    hub.desk.sync()
+    expect(page.get_by_role("heading", name="omar denied it")).to_be_visible()
+    expect(page.get_by_role("heading", name="Closed: declined by a person")).to_be_visible()
+    expect(page.locator(".raw-entry").first).to_be_visible()  # what was opened stays open
