@@ -1,16 +1,24 @@
-"""Settings of the agent, read once and passed on. Reference: ``docs/reference/settings.md``."""
+"""Settings of the agent, read once and passed on. Reference: ``docs/reference/settings.md``.
+
+Plain msgspec rather than a settings library: the agent shares its computer with its user, and pydantic alone would
+cost it a third of its memory at rest.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
 
 from shared import __version__
+from shared.errors import BadInput
 
 SOFTWARE = f"agent {__version__}"
+PREFIX = "OUTRIDER_"
 
 
 def now_us() -> int:
@@ -18,29 +26,55 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-class Config(BaseSettings):
-    """Environment variables with the prefix ``OUTRIDER_``; command-line options win over them."""
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Environment variables with the prefix ``OUTRIDER_``; command-line options win over them. See ``read_config``."""
 
-    model_config = SettingsConfigDict(env_prefix="OUTRIDER_", extra="ignore")
+    home: Annotated[
+        Path, Meta(description="Where the agent keeps its keys, log, memory, releases, models and inbox.")
+    ] = Path("~/.local/share/outrider/agent")
+    runs_at_once: Annotated[int, Meta(ge=1, le=64, description="Runs worked on at the same time.")] = 4
+    model_threads: Annotated[
+        int, Meta(ge=1, le=64, description="Threads of the model worker; one is best on a busy machine.")
+    ] = 1
+    model_idle_s: Annotated[
+        int, Meta(ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it.")
+    ] = 300
+    fetch_models: Annotated[
+        bool, Meta(description="Fetch the models a release lists; without, add them by hand.")
+    ] = True
+    model_cache: Annotated[
+        Path | None, Meta(description="A folder of model files to copy from before fetching.")
+    ] = None
+    inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
-    home: Path = Field(
-        default=Path("~/.local/share/outrider/agent"),
-        description="Where the agent keeps its keys, log, memory, releases, models and inbox.",
-    )
-    runs_at_once: int = Field(default=4, ge=1, le=64, description="Runs worked on at the same time.")
-    model_threads: int = Field(
-        default=1, ge=1, le=64, description="Threads of the model worker; one is best on a busy machine."
-    )
-    model_idle_s: int = Field(
-        default=300, ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it."
-    )
-    fetch_models: bool = Field(default=True, description="Fetch the models a release lists; without, add them by hand.")
-    model_cache: Path | None = Field(default=None, description="A folder of model files to copy from before fetching.")
-    inbox_poll_s: float = Field(default=0.5, gt=0, le=60, description="Seconds between looks at the watched folders.")
 
-    def resolved(self) -> Config:
-        """With ``~`` expanded and the path made absolute."""
-        return self.model_copy(update={"home": self.home.expanduser().absolute()})
+def read_config(environ: Mapping[str, str], *, home: Path | None = None) -> Config:
+    """The settings that ``environ`` gives, the others by default; ``home`` wins over ``OUTRIDER_HOME``.
+
+    A variable that is set to nothing counts as not set. The home is made absolute, ``~`` expanded. Raises
+    ``BadInput('config.value')``, which names the variable.
+    """
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Config):
+        name = f"{PREFIX}{field.name}".upper()
+        text = environ.get(name, "")
+        if text:
+            given[field.name] = _value(name, text, field.type)
+    if home is not None:
+        given["home"] = home
+    config = Config(**given)
+    return msgspec.structs.replace(config, home=config.home.expanduser().absolute())
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    try:
+        return msgspec.convert(text, kind, strict=False, dec_hook=lambda made, value: made(value))
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            "config.value",
+            f"{name} is {text!r}, which does not fit: {error}",
+            advice="correct or unset the variable; docs/reference/settings.md says what it takes",
+        ) from error
 
 
 class Home:

@@ -96,14 +96,18 @@ def run(
 @hub.command()
 def token(
     home: Home = None,
-    ttl: Annotated[str, typer.Option(help="How long it can be used: 30m, 1h, 2d.")] = "1h",
+    ttl: Annotated[
+        str | None,
+        typer.Option(help="How long it can be used: 30m, 1h, 2d. [default: OUTRIDER_HUB_TOKEN_SECONDS, 1 hour]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print a one-time token that lets one device join."""
     from server.admin import Operator
 
-    seconds = _seconds(ttl)
-    made = Operator(_config(home)).token(seconds)
+    config = _config(home)
+    seconds = config.token_seconds if ttl is None else _seconds(ttl)
+    made = Operator(config).token(seconds)
     _show(as_json, {"token": made, "expires_in_s": seconds}, made)
 
 

@@ -113,6 +113,7 @@ def build(hub: Hub, port: int) -> Application:
         home=str(config.home),
         address=config.address(port),
         software=f"outrider {__version__}",
+        token_seconds=config.token_seconds,
     )
     services = console.Services(
         users=hub.users,

@@ -38,7 +38,7 @@ class HubConfig(BaseSettings):
     lease_actions: int = Field(default=200, ge=0)
     lease_value_cents: int = Field(default=25_000_000, ge=0)
 
-    token_seconds: int = Field(default=3600, ge=1)
+    token_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     session_seconds: int = Field(default=12 * 3600, ge=1)
     notice_jitter_ms: int = Field(default=200, ge=0)
 

@@ -66,9 +66,8 @@ class Lane(_Part, frozen=True):
 
 
 class Confidence(_Part, frozen=True):
-    """Permille. At or above ``alone`` a recommendation counts as sure; below ``floor`` the planner abstains."""
+    """Permille. Below ``floor`` the planner abstains. What is sure enough to be done alone is for the policy to say."""
 
-    alone: Permille = 900
     floor: Permille = 300
 
 
@@ -82,24 +81,11 @@ class PlaybookStep(_Part, frozen=True):
     confidence: Confidence = Confidence()
 
 
-class Escalation(_Part, frozen=True):
-    after: Duration
-    to: list[Name]
-
-
 class Approvals(_Part, frozen=True):
-    """Who may answer, how long an unanswered question lives, and who is told when nobody answers."""
+    """Who may answer, and how long an unanswered question lives."""
 
     roles: Annotated[list[Name], msgspec.Meta(min_length=1)]
     expires: Duration = "14d"
-    escalate: list[Escalation] = msgspec.field(default_factory=list)
-
-
-class Slo(_Part, frozen=True):
-    """Promises the console measures against."""
-
-    decided_within: Duration | None = None
-    success_permille: Permille | None = None
 
 
 class Rule(_Part, frozen=True):
@@ -132,7 +118,6 @@ class Playbook(_Part, frozen=True):
     rules: list[Rule] = msgspec.field(default_factory=list)
     fields: dict[Name, dict[str, Any]] = msgspec.field(default_factory=dict)
     value: str | None = None
-    slo: Slo = Slo()
 
     @property
     def digest(self) -> str:
@@ -341,9 +326,6 @@ def _check(playbook: Playbook, tree: Any, where: str) -> None:
         for column in [name, *entry.columns]:
             other = taken.setdefault(column.casefold(), name)
             need(other == name, ["inputs", name, "columns"], f"column {column!r} already feeds {other!r}")
-    for number, step in enumerate(playbook.steps):
-        gate = step.confidence
-        need(gate.floor <= gate.alone, ["steps", str(number), "confidence"], "the floor lies above alone")
     if any(step.planner == "triage" for step in playbook.steps):
         need(bool(lanes), ["lanes"], "a triage step needs lanes")
         need(playbook.fallback is not None, ["fallback"], "a triage step needs a fallback lane")

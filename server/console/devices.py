@@ -10,7 +10,6 @@ from starlette.responses import RedirectResponse, Response
 from server.console.desk import Desk, Person
 from shared.errors import BadInput, Refused
 
-TOKEN_SECONDS = 3600
 RUNS_SHOWN = 8
 REASONS = {
     "lost": "It was lost or stolen",
@@ -54,8 +53,9 @@ class DevicePages:
         person = await self._desk.person(request)
         _need_admin(person)
         await self._desk.form(request, person.csrf)
-        token = await run_in_threadpool(self._devices.issue_token, person.name, TOKEN_SECONDS)
-        expires_at = self._desk.services.clock() + TOKEN_SECONDS * 1_000_000
+        services = self._desk.services
+        token = await run_in_threadpool(self._devices.issue_token, person.name, services.hub.token_seconds)
+        expires_at = services.clock() + services.hub.token_seconds * 1_000_000
         return self._desk.page(request, "device_token.html", person, token=token, expires_at=expires_at)
 
     async def show(self, request: Request, device: str) -> Response:

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class HubInfo:
     """``name`` is the organisation's; ``origin`` names the hub's log; ``home`` is shown in commands people can copy;
-    ``address`` is the base URL agents join, without a slash at the end."""
+    ``address`` is the base URL agents join, without a slash at the end; ``token_seconds`` is how long a one-time token
+    made here can be used."""
 
     name: str
     origin: str
     home: str
     address: str
     software: str
+    token_seconds: int
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,10 @@ steps:
     planner: triage
     tools: [register.decide]
     prompt: sorting@2
-    confidence: {alone: 900, floor: 300}
+    confidence: {floor: 300}
 approvals:
   roles: [clerk]
   expires: 2d
-  escalate:
-    - {after: 4h, to: [supervisor]}
-slo: {decided_within: 1d}
 """
 
 
@@ -131,14 +128,15 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
         ("[register.decide]", "[decide]", "steps.0.tools.0", "tools:"),
         ("sorting@2", "sorting", "steps.0.prompt", "prompt:"),
         ("sorting@2", "sorting@0", "steps.0.prompt", "prompt:"),
-        ("alone: 900", "alone: 1001", "steps.0.confidence.alone", "confidence: {alone: 1001"),
-        ("floor: 300", "floor: -1", "steps.0.confidence.floor", "confidence: {alone: 900"),
+        ("floor: 300", "floor: 1001", "steps.0.confidence.floor", "confidence: {floor: 1001"),
+        ("floor: 300", "floor: -1", "steps.0.confidence.floor", "confidence: {floor: -1"),
+        ("floor: 300", "floor: 300, alone: 900", "steps.0.confidence.alone", "confidence: {floor"),
         ("roles: [clerk]", "roles: []", "approvals.roles", "roles:"),
         ("expires: 2d", "expires: 2w", "approvals.expires", "expires:"),
         ("expires: 2d", "expires: 0d", "approvals.expires", "expires:"),
         ("expires: 2d", "expires: 2", "approvals.expires", "expires:"),
-        ("after: 4h", "after: soon", "approvals.escalate.0.after", "- {after"),
-        ("decided_within", "decided_in", "slo.decided_in", "slo:"),
+        ("expires: 2d", "expires: 2d\n  escalate: [{after: 4h, to: [boss]}]", "approvals.escalate", "escalate:"),
+        ("value: value", "value: value\nslo: {decided_within: 1d}", "slo", "slo:"),
         ("value: value", "value: value\nfields: {Scope: {type: x}}", "fields.Scope", "fields:"),
         ("value: value", "value: value\nfields: {scope: 7}", "fields.scope", "fields:"),
         ("- id: cheap", "- id: Cheap", "rules.0.id", "- id: Cheap"),
@@ -164,7 +162,6 @@ def test_a_wrong_field_is_named_with_its_line(old: str, new: str, field: str, at
         ("- id: hard", "- id: easy", "lanes.1.id", "- id: easy"),
         ("{lane: easy, confidence", "{lane: eazy, confidence", "rules.0.then.lane", "then:"),
         ("{lane: easy, confidence", "{lane: [easy], confidence", "rules.0.then.lane", "then:"),
-        ("alone: 900, floor: 300", "alone: 300, floor: 301", "steps.0.confidence", "confidence: {"),
         ("[case, case number]", "[case, Value]", "inputs.value.columns", "  value:"),
         (
             "  - id: decide\n",

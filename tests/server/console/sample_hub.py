@@ -118,6 +118,7 @@ class SampleHub:
             home="/var/lib/outrider/hub",
             address="http://127.0.0.1:8400",
             software="Outrider hub 0.1.0",
+            token_seconds=1800,
         )
         return Services(self.users, self.devices, self.record, self.approvals, self.releases, self.bus, hub, self.clock)
 
