@@ -6,6 +6,7 @@ Heavy rooms are imported inside the commands that need them, so that ``--help`` 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_agent.config import Config, Home
+from edge_agent.config import Config, Home, read_config
 from shared.errors import BadInput
 
 __all__ = ["agent", "audit", "memory"]
@@ -30,7 +31,7 @@ memory = typer.Typer(help="See and fill the agent's memory.", no_args_is_help=Tr
 
 
 def _config(home: Path | None) -> Config:
-    return (Config(home=home) if home else Config()).resolved()
+    return read_config(os.environ, home=home)
 
 
 def _home(home: Path | None) -> Home:

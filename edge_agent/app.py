@@ -19,7 +19,7 @@ from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
 from edge_agent.journal import Journal
 from edge_agent.library import Library
-from edge_agent.link.client import Link
+from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
 from edge_agent.memory import Memory
@@ -62,9 +62,10 @@ class Troubles:
         while len(self._kept) > 20:
             self._kept.popitem(last=False)
 
-    def clear(self, *codes: str) -> None:
-        for code in codes:
-            self._kept.pop(code, None)
+    def clear(self, *prefixes: str) -> None:
+        """Forget problems that are mended, by the beginnings of their codes."""
+        for code in [code for code in self._kept if code.startswith(prefixes)]:
+            del self._kept[code]
 
     def list(self) -> list[dict[str, Any]]:
         return [*self._kept.values()]
@@ -102,6 +103,7 @@ class Agent:
             name=self.identity.device,
             policy=self._policy,
             online=lambda: self._link.up,
+            in_question=lambda: self._log_in_question,
             now=now_us,
             local=_local,
         )
@@ -112,7 +114,6 @@ class Agent:
             self._planner,
             Hands(_tools(home), now=now_us),
             release=self._library.get,
-            now=now_us,
             at_once=config.runs_at_once,
             trouble=self.trouble,
             learn=self._learn,
@@ -129,6 +130,7 @@ class Agent:
         )
         self._started = now_us()
         self._linked = False
+        self._log_in_question = False
         self._remember = asyncio.Event()
         self._obtaining: asyncio.Task[None] | None = None
 
@@ -189,8 +191,9 @@ class Agent:
         """Remember what a person confirmed: the next case like it is nearer to a precedent."""
         from shared.memory import Item
 
-        context = self._library.get(run.opened.release).playbooks[run.opened.playbook].context
-        text = event["inputs"].get("description")
+        release = self._library.get(run.opened.release)
+        context = release.playbooks[run.opened.playbook].context
+        text = event["inputs"].get(release.setups[run.opened.playbook, run.step].text)
         lane = action.arguments.get("lane")
         if context is None or not isinstance(text, str) or not isinstance(lane, str) or run.answer is None:
             return
@@ -263,11 +266,14 @@ class Agent:
 
     def trouble(self, error: OutriderError) -> None:
         self._troubles.add(error)
+        if error.code in FOR_A_PERSON:
+            self._log_in_question = True
 
     def linked(self, up: bool) -> None:
         self._linked = up
         if up:
-            self._troubles.clear("hub.unreachable")
+            self._log_in_question = False
+            self._troubles.clear("hub.", "link.", "device.", "log.")
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -298,7 +304,8 @@ class Agent:
         """Give every item a vector of the release's embedder, in the background."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._remember.wait(), _DUE_S)
+                async with asyncio.timeout(_DUE_S):
+                    await self._remember.wait()
             self._remember.clear()
             try:
                 await self._embed_missing()

@@ -36,7 +36,8 @@ class Case:
 
 
 class Guard:
-    """Judges for one device. ``policy`` returns the installed policy and its release number, or ``None``."""
+    """Judges for one device. ``policy`` returns the installed policy and its release number, or ``None``;
+    ``in_question`` says that the hub has refused this device's log as rewritten or rolled back."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Guard:
         name: str,
         policy: Callable[[], tuple[Policy, int] | None],
         online: Callable[[], bool],
+        in_question: Callable[[], bool],
         now: Callable[[], int],
         local: Callable[[int], datetime.datetime],
     ) -> None:
@@ -52,6 +54,7 @@ class Guard:
         self._name = name
         self._policy = policy
         self._online = online
+        self._in_question = in_question
         self._now = now
         self._local = local
         self._reserved: list[int] = []
@@ -85,6 +88,8 @@ class Guard:
         lease = self._device.lease
         if self._device.revoked:
             return "host:revoked"
+        if self._in_question():
+            return "host:log-in-question"
         if lease is None:
             return "host:no-lease"
         if now < lease.issued_at - limits.CLOCK_SKEW_SECONDS * _US:

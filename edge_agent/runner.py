@@ -47,31 +47,39 @@ _RETRY_S = 5.0
 
 
 class _Pending(NamedTuple):
-    """An answer on its way to the log, and who waits for it to be there."""
+    """An answer on its way to the log, and who waits for it to be there, if they still do."""
 
     answer: Answer
     envelope: Envelope
     done: asyncio.Future[None]
 
+    def finish(self, error: OutriderError | None = None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
 
 class Turn:
-    """One stretch of a run's way: drafts that are folded but not yet committed."""
+    """One stretch of a run's way: drafts that are folded but not yet committed. They are folded at the journal's time,
+    the one they will be written with, so that what holds here holds in the log."""
 
-    def __init__(self, journal: Journal, run: Run, now: Callable[[], int]) -> None:
+    def __init__(self, journal: Journal, run: Run) -> None:
         self._journal = journal
-        self._now = now
         self._drafts: list[Draft] = []
         self.run = run
 
-    def add(self, facts: Facts, **bodies: Any) -> None:
+    def add(self, facts: Facts, *, not_after: int = 0, **bodies: Any) -> None:
         """Fold a draft. Raises ``Tampered('run.order')`` before anything that may not follow can be written."""
         name, version = type_of(facts)
-        entry = Entry(seq=-1, at=self._now(), type=name, v=version, run=self.run.id, facts=facts, bodies={})
+        entry = Entry(seq=-1, at=self._journal.now(), type=name, v=version, run=self.run.id, facts=facts, bodies={})
         self.run = fold(self.run, entry)
-        self._drafts.append(Draft(facts, self.run.id, bodies))
+        self._drafts.append(Draft(facts, self.run.id, bodies, not_after=not_after))
 
     def take(self, draft: Draft) -> None:
-        self.add(draft.facts, **draft.bodies)
+        self.add(draft.facts, not_after=draft.not_after, **draft.bodies)
 
     async def commit(self) -> None:
         """Put what was folded on the disk."""
@@ -92,7 +100,6 @@ class Runner:
         hands: Hands,
         *,
         release: Callable[[int], Release],
-        now: Callable[[], int],
         at_once: int,
         trouble: Callable[[OutriderError], None],
         learn: Callable[[Run, Action, dict[str, Any]], None],
@@ -103,7 +110,6 @@ class Runner:
         self._planner = planner
         self._hands = hands
         self._release = release
-        self._now = now
         self._at_once = at_once
         self._trouble = trouble
         self._learn = learn
@@ -133,7 +139,7 @@ class Runner:
     def wake_due(self) -> None:
         """Runs whose question has expired."""
         for run in list(self._device.runs.values()):
-            if _expired(run, self._now()):
+            if _expired(run, self._journal.now()):
                 self.wake(run.id)
 
     def _urgency(self, run: Run) -> int:
@@ -179,16 +185,15 @@ class Runner:
     # --- moving one run -------------------------------------------------------------------------------------------
 
     async def _advance(self, run_id: str) -> None:
+        await self._take_answers(run_id)
         run = self._device.runs.get(run_id)
         if run is None:
             return
-        turn = Turn(self._journal, run, self._now)
-        await self._take_answers(turn)
-        turn.run = run = self._device.runs.get(run_id, turn.run)  # as committed: with the places of its bodies
+        turn = Turn(self._journal, run)
         playbook, action = self._playbook(run), self._action(run)
         if turn.run.held:
             action = await self._judge(turn, playbook, action)
-        elif _expired(turn.run, self._now()):
+        elif _expired(turn.run, self._journal.now()):
             assert turn.run.approval is not None
             turn.add(ApprovalVoided(step=run.step, approval=turn.run.approval.approval, code="approval.expired"))
         elif action is not None and _superseded(turn.run, self._device):
@@ -225,7 +230,7 @@ class Runner:
         planned = await self._planner.plan(
             playbook,
             step_id,
-            release.prompts.get(step.prompt) if step.prompt else None,
+            release.setups[playbook.playbook, step_id],
             event["inputs"],
             event["subject"],
             tool.name,
@@ -283,7 +288,7 @@ class Runner:
                 approval=f"app_{secrets.token_hex(12)}",
                 action=turn.run.action,
                 roles=list(playbook.approvals.roles),
-                expires_at=self._now() + life,
+                expires_at=self._journal.now() + life,
             )
         )
 
@@ -312,16 +317,20 @@ class Runner:
         self.wake(answer.run)
         await pending.done
 
-    async def _take_answers(self, turn: Turn) -> None:
+    async def _take_answers(self, run_id: str) -> None:
         """Record what was answered meanwhile. Here and not in ``answer``, because a run has one writer at a time."""
-        for pending in self._answers.pop(turn.run.id, []):
+        for pending in self._answers.pop(run_id, []):
+            run = self._device.runs.get(run_id)
             try:
-                self._record(turn, pending)
-                await turn.commit()
-            except OutriderError as error:
-                pending.done.set_exception(error)
-            else:
-                pending.done.set_result(None)
+                if run is not None:
+                    turn = Turn(self._journal, run)
+                    self._record(turn, pending)
+                    await turn.commit()
+                pending.finish()
+            except OutriderError as error:  # among them ``entry.late``: it expired on its way to the disk
+                pending.finish(error)
+            finally:
+                pending.done.cancel()  # no more than a no-op, unless a fault of ours left somebody waiting
 
     def _record(self, turn: Turn, pending: _Pending) -> None:
         answer, run = pending.answer, turn.run
@@ -337,7 +346,8 @@ class Runner:
             corrected=answer.corrected,
             by=answer.by,
         )
-        turn.add(facts, shared={"envelope": msgspec.to_builtins(pending.envelope)})
+        expires = run.approval.expires_at if run.approval else 0
+        turn.add(facts, not_after=expires, shared={"envelope": msgspec.to_builtins(pending.envelope)})
 
     def _check_correction(self, run: Run, answer: Answer) -> None:
         planned = self._planned(run)

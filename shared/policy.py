@@ -34,6 +34,7 @@ HOST_RULES = {
     "host:over-lease": "Its value alone is more than the lease lends, so a person decides.",
     "host:clock": "The clock stands before the lease was issued.",
     "host:revoked": "The hub has revoked this device.",
+    "host:log-in-question": "The hub refuses this device's log as rewritten or rolled back; a person must look.",
     "host:no-policy": "No verified release is installed.",
     "cedar:error": "The policy could not be evaluated, so nothing is allowed.",
     "cedar:no-permit": "No rule permits this action.",

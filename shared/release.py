@@ -16,7 +16,9 @@ from shared.actions import Arguments
 from shared.codec import canonical, parse
 from shared.errors import BadInput, Refused
 from shared.keys import Envelope, PublicKey, SigningKey, seal, unseal
+from shared.playbook import Playbook, PlaybookStep
 from shared.policy import Policy
+from shared.triage.setup import Setup, prepare
 
 
 class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +143,7 @@ class Release:
             name: playbooks.load(_text(files, path), path) for name, path in sorted(manifest.playbooks.items())
         }
         self.prompts = {name: _text(files, path) for name, path in sorted(manifest.prompts.items())}
+        self.setups: dict[tuple[str, str], Setup] = {}  # of each playbook's steps, by their names
         self._check()
 
     def _check(self) -> None:
@@ -164,6 +167,14 @@ class Release:
                     raise BadInput(
                         "release.prompt", f"step {step.id} needs the prompt {step.prompt}", advice="add it", where=path
                     )
+                self.setups[name, step.id] = self._prepare(book, step, path)
+
+    def _prepare(self, book: Playbook, step: PlaybookStep, path: str) -> Setup:
+        try:
+            return prepare(book, step.id, self.prompts.get(step.prompt) if step.prompt else None)
+        except BadInput as error:
+            place = self.manifest.prompts.get(error.where) or (f"{path}: {error.where}" if error.where else path)
+            raise BadInput(error.code, error.message, advice=error.advice, where=place) from error
 
     def model(self, kind: str) -> ModelRef | None:
         """The model this release assigns for ``language`` or ``embedder``: the first of its kind in the list."""

@@ -54,7 +54,7 @@ playbook: permits
 version: 1
 owner: desk@city.example
 trigger: {folder: inbox}
-inputs: {application_id: {required: true}, work: {}}
+inputs: {application_id: {required: true}, work: {required: true}}
 business_key: [application_id]
 lanes: [{id: counter, label: Over the counter}, {id: review, label: Plan review}]
 fallback: review

@@ -19,13 +19,13 @@ import pytest
 import typer
 
 from edge_agent.config import Config
-from edge_agent.plan import extract, rules
 from server.config import HubConfig
 from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP
 from shared.entries import FACTS
 from shared.errors import KINDS
 from shared.policy import HOST_RULES
+from shared.triage import extract, rules
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -180,8 +180,7 @@ PARTS: list[tuple[str, list[type[msgspec.Struct]]]] = [
     ("## Lanes", [playbooks.Lane]),
     ("## Rules", [playbooks.Rule]),
     ("## Steps", [playbooks.PlaybookStep, playbooks.Confidence]),
-    ("## Approvals", [playbooks.Approvals, playbooks.Escalation]),
-    ("## Slo", [playbooks.Slo]),
+    ("## Approvals", [playbooks.Approvals]),
 ]
 
 

@@ -6,6 +6,7 @@ never raises for what it finds: each gives findings, and every finding that is n
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from edge_agent.config import Config, Home
+from edge_agent.config import Home, read_config
 from edge_agent.doctor import machine, upstream
 from edge_agent.doctor.findings import Finding
 from edge_agent.identity import load_identity
@@ -59,7 +60,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Check what is installed, reachable and out of date, and say what to do. Exit code 1 if something failed."""
-    root = (home or Config().home).expanduser().absolute()
+    root = read_config(os.environ, home=home).home
     found = examine(root, now=lambda: time.time_ns() // 1000)
     failed = sum(one.status == "fail" for one in found)
     if as_json:

@@ -53,6 +53,8 @@ from shared.tlog import open_checkpoint, verify_consistency
 
 M = TypeVar("M", bound=Message)
 _US = 1_000_000
+# Refusals that say the log or the device itself is in question. The agent must not act on such a log.
+FOR_A_PERSON = frozenset({"device.revoked", "device.unknown", "log.rollback", "log.fork"})
 _AGAIN_S = 0.5  # before a refused batch is sent again from where the hub stands
 
 
@@ -88,12 +90,16 @@ class Backoff:
         self.tries += 1
         return whole * (0.5 + 0.5 * self.chance.random())
 
+    def wait_long(self) -> None:
+        """As after many tries in vain."""
+        self.tries = max(self.tries, 30)
+
     def reset(self) -> None:
         self.tries = 0
 
 
 class Link:
-    """Runs until cancelled, or until the hub says for good that this device is none of its own."""
+    """Runs until cancelled."""
 
     def __init__(
         self,
@@ -129,8 +135,8 @@ class Link:
                 self.receiver.trouble(_unreachable(self.identity.hub_url, error))
             except OutriderError as error:
                 self.receiver.trouble(error)
-                if error.code in ("device.revoked", "log.rollback", "log.fork"):
-                    return  # only a person can mend these; trying again would only repeat them
+                if error.code in FOR_A_PERSON:
+                    self._backoff.wait_long()  # only a person can mend these; the hub is asked now and then
             finally:
                 self._set_up(False)
             await self._sleep(self._backoff.next())
@@ -198,6 +204,7 @@ class _Session:
         self._socket = socket
         self._held = held
         self._cursor = cursor
+        self._pause = 0.0
         self._accepted = asyncio.Event()
         self._inbox: asyncio.Queue[Pulled] = asyncio.Queue(limits.SEND_QUEUE)
 
@@ -224,9 +231,8 @@ class _Session:
                     await self._inbox.put(message)
                 case Refusal(held=held) if held >= 0 and not message.fatal:
                     self._link.receiver.trouble(error_of(message))
-                    self._held = held
+                    self._held, self._pause = held, _AGAIN_S
                     self._accepted.set()
-                    await asyncio.sleep(_AGAIN_S)
                 case Refusal():
                     raise error_of(message)
                 case _:
@@ -260,6 +266,8 @@ class _Session:
             self._accepted.clear()
             await self._socket.send(encode(Batch(self._held, entries, note.decode())))
             await self._accepted.wait()
+            pause, self._pause = self._pause, 0.0
+            await asyncio.sleep(pause)
 
     async def _pulls(self) -> None:
         """Pull on connection, on every notice, and before the lease runs out."""
@@ -267,7 +275,8 @@ class _Session:
         link.pull.set()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(link.pull.wait(), self._until_renewal())
+                async with asyncio.timeout(self._until_renewal()):  # wait_for can swallow a cancellation in 3.11
+                    await link.pull.wait()
             link.pull.clear()
             more = True
             while more:

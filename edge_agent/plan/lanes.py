@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.plan import similar
-from edge_agent.plan.text import key, words
 from edge_agent.vector import Embedding
 from shared.errors import BadInput, Unavailable
+from shared.triage.text import key, words
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,12 +14,13 @@ from typing import Any
 
 from edge_agent.memory import Kept, Memory
 from edge_agent.plan.lanes import LaneModel, PastCase
-from edge_agent.plan.text import excerpt
-from edge_agent.plan.triage import Models, Recommendation, prepare, recommend
+from edge_agent.plan.triage import Models, Recommendation, recommend
 from edge_agent.tools import Argument
 from shared.actions import Action, Arguments
 from shared.entries import ContextRecalled, ItemRef, PlanMade
 from shared.playbook import MemoryContext, Playbook
+from shared.triage.setup import Setup
+from shared.triage.text import excerpt
 
 _REFIT_AFTER = 25  # changes to memory after which past decisions are fitted again at once
 _REFIT_SECONDS = 30.0  # or after this long, for fewer changes
@@ -72,7 +73,7 @@ class Planner:
         self,
         playbook: Playbook,
         step_id: str,
-        prompt: str | None,
+        setup: Setup,
         inputs: Mapping[str, str | int | None],
         subject: str,
         tool: str,
@@ -82,7 +83,6 @@ class Planner:
         started = self._clock()
         past = await self._recall(playbook.context.memory) if playbook.context else _Past()
         recalled_us = self._clock() - started
-        setup = prepare(playbook, step_id, prompt)
         found = await recommend(dict(inputs), setup, memory=past.model, models=self.models, clock=self._clock)
         lane = found.lane or playbook.fallback or ""
         filled, missing = _fill(arguments, found, lane, inputs)

@@ -25,14 +25,16 @@ from typing import Protocol
 import msgspec
 
 from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
-from edge_agent.plan import extract, prompt, rules
+from edge_agent.plan import question
 from edge_agent.plan.lanes import LaneModel, Prediction
-from edge_agent.plan.rules import Case
-from edge_agent.plan.text import clean, excerpt, words
 from edge_agent.vector import Embedding
 from shared import limits
 from shared.errors import BadInput, OutriderError
-from shared.playbook import Confidence, Playbook
+from shared.triage import extract, rules
+from shared.triage.prompt import Template
+from shared.triage.rules import Case
+from shared.triage.setup import Setup
+from shared.triage.text import clean, excerpt, words
 
 LABEL = "recommendation"
 RULES_CONFLICT_MOST = 500  # permille; what memory may still claim where rules contradict each other
@@ -53,17 +55,6 @@ class Models(Protocol):
     async def embed(self, texts: Sequence[str], *, deadline_s: float | None = None) -> EmbedResult: ...
 
     async def choose(self, request: Choice) -> ChoiceResult: ...
-
-
-class Setup(msgspec.Struct, frozen=True):
-    """A triage step of one playbook, checked once and used for every case."""
-
-    rules: list[rules.Rule]
-    fields: list[extract.Field]
-    labels: dict[str, str]
-    confidence: Confidence
-    text: str
-    template: prompt.Template | None
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -116,26 +107,6 @@ class Recommendation(msgspec.Struct, frozen=True):
     def values(self) -> dict[str, str | int]:
         """The fields as plain values."""
         return {name: found.value for name, found in self.fields.items()}
-
-
-def prepare(playbook: Playbook, step_id: str, template: str | None) -> Setup:
-    """Check rules, fields and template of a step. ``template`` is the text of the prompt the step names, None without.
-
-    The text that is read is the first required, not private text input that is no business key. Raises ``BadInput``.
-    """
-    step = playbook.step(step_id)
-    readable = [
-        name
-        for name, entry in playbook.inputs.items()
-        if entry.type == "text" and entry.required and not entry.private and name not in playbook.business_key
-    ]
-    if not readable:
-        raise BadInput(
-            "plan.text", "no required text input to read", advice="add one that is neither private nor a business key"
-        )
-    asked = prompt.read_template(step.prompt, template) if step.prompt and template is not None else None
-    labels = {lane.id: lane.label for lane in playbook.lanes}
-    return Setup(rules.read(playbook), extract.read(playbook), labels, step.confidence, readable[0], asked)
 
 
 async def recommend(
@@ -299,14 +270,14 @@ async def _second_opinion(
     text: str,
     field: extract.Field,
     options: dict[str, tuple[int, int]],
-    template: prompt.Template,
+    template: Template,
     models: Models,
     plan: _Draft,
 ) -> None:
     """Fill a choice if the language model picks the option mentioned first. A failure leaves it open, and a note."""
     named = list(options)
     try:
-        answer = await models.choose(prompt.question(template, text, field.ask, named, MODEL_DEADLINE_S))
+        answer = await models.choose(question.question(template, text, field.ask, named, MODEL_DEADLINE_S))
     except OutriderError as error:
         plan.notes.append(error.code)
         return

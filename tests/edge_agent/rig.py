@@ -129,6 +129,7 @@ class Rig:
         self.memory = Memory(folder / "memory.sqlite3")
         self.releases = releases if releases is not None else {1: make_release()}
         self.online = True
+        self.in_question = False
         self.troubles: list[OutriderError] = []
         self.learned: list[tuple[Run, Action]] = []
         made = tool(folder) if tool else Register(folder / "register.sqlite3")
@@ -138,6 +139,7 @@ class Rig:
             name="dev",
             policy=self._policy,
             online=lambda: self.online,
+            in_question=lambda: self.in_question,
             now=self.clock,
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC),
         )
@@ -149,7 +151,6 @@ class Rig:
             planner,
             Hands({made.name: made}, now=self.clock),
             release=self.releases.__getitem__,
-            now=self.clock,
             at_once=4,
             trouble=self.troubles.append,
             learn=lambda run, action, _: self.learned.append((run, action)),

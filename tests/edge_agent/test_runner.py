@@ -13,7 +13,8 @@ from edge_agent.tools import Receipt
 from edge_agent.tools.register import Register
 from shared.actions import Action
 from shared.entries import ApprovalAsked, PlanMade, ResultRecorded, VerdictGiven
-from shared.errors import Refused, Tampered, Unavailable
+from shared.errors import Conflict, Refused, Tampered, Unavailable
+from shared.release import sign
 from tests.edge_agent.rig import HOUR, PLAYBOOK, POLICY, Clock, Rig, make_release
 
 ALONE = ["run.opened", "context.recalled", "plan.made", "verdict.given", "intent.recorded"]
@@ -129,6 +130,66 @@ async def test_an_answer_that_comes_twice_is_used_once(rig: Rig) -> None:
     await rig.deliver(made)
     assert rig.journal.size == size
     assert decisions(rig.folder) == [("A1", "express", 1)]
+
+
+async def test_a_clock_set_back_cannot_make_an_answer_that_the_log_refuses(rig: Rig) -> None:
+    """The newest entry lies in the future: what is asked and answered now is written at that time, not the clock's."""
+    rig.clock.now += 30 * 24 * HOUR
+    await rig.lend(name="l2")
+    rig.clock.now -= 30 * 24 * HOUR
+    run = await rig.open("A1", "A deck in the yard")
+    await rig.settle()
+    state = rig.device.runs[run]
+    assert state.verdict is not None
+    assert state.verdict.rules == ["host:clock"], "nothing is done before the lease was issued"
+    rig.clock.now += 30 * 24 * HOUR
+    await rig.lend(name="l3")
+    rig.clock.now -= 60_000_000  # a minute behind the newest entry
+    await rig.settle()
+    await rig.answer(run, "approve")
+    assert rig.device.closed[run] == "done"
+    folder = rig.folder
+    rig.close()
+    again = Rig(folder, clock=rig.clock)
+    assert again.device.closed[run] == "done", "the log opens again"
+    again.journal = rig.journal = again.journal
+    rig.memory = again.memory
+
+
+async def test_an_answer_that_expires_on_its_way_to_the_disk_is_not_used(rig: Rig) -> None:
+    run = await rig.open("A1", "A deck in the yard")
+    await rig.settle()
+    made = rig.made_answer(run, "approve")
+    asked = rig.device.runs[run].approval
+    assert asked is not None
+    rig.clock.now = asked.expires_at + 1
+    with pytest.raises((Tampered, Conflict), match=r"run\.order|entry\.late"):
+        await rig.deliver(made)
+    assert not (rig.folder / "register.sqlite3").exists()
+    again = rig.device.runs[run].approval
+    assert again is None or again.approval != asked.approval, "it is asked anew, or held until there is a lease"
+
+
+async def test_answers_whose_sender_has_gone_or_whose_run_has_closed_hold_nobody_up(rig: Rig) -> None:
+    run = await rig.open("A1", "A deck in the yard")
+    await rig.settle()
+    first, second = rig.made_answer(run, "deny"), rig.made_answer(run, "approve")
+    rig.journal.attach(asyncio.get_running_loop())
+    waiting = [asyncio.create_task(rig.runner.answer(made, sign(made, rig.hub))) for made in (first, second)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # the link dropped
+    await rig.settle()
+    await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert rig.device.closed[run] == "declined"
+
+
+async def test_a_log_the_hub_refuses_is_not_acted_on(rig: Rig) -> None:
+    rig.in_question = True
+    run = await rig.open("A1", "New roof on the house")
+    await rig.settle()
+    state = rig.device.runs[run]
+    assert state.verdict is not None
+    assert (state.status, state.verdict.rules) == ("held", ["host:log-in-question"])
 
 
 async def test_an_expired_question_is_asked_anew(rig: Rig) -> None:

@@ -154,7 +154,7 @@ PLAYBOOK = """playbook: sorting
 version: 1
 owner: Clerks
 trigger: {folder: inbox}
-inputs: {number: {required: true}}
+inputs: {number: {required: true}, words: {required: true}}
 business_key: [number]
 lanes: [{id: easy, label: Easy}]
 fallback: easy
@@ -165,7 +165,7 @@ FILES = {
     "policy.cedar": POLICY.encode(),
     "schema.cedarschema": SCHEMA.encode(),
     "playbooks/sorting.yaml": PLAYBOOK.encode(),
-    "prompts/sorting@1.txt": b"Sort this.",
+    "prompts/sorting@1.txt": b"Sort this: <<< [[text]] >>>\n[[field]]:",
 }
 MODELS: list[dict[str, Any]] = [
     {"name": "small", "kind": "language", "sha256": "ab" * 32, "size": 10, "source": "file:x"},
@@ -191,7 +191,7 @@ def opened(manifest: dict[str, Any] = MANIFEST, files: dict[str, bytes] = FILES)
 def test_a_whole_release() -> None:
     release = opened()
     assert release.number == 3
-    assert release.prompts == {"sorting@1": "Sort this."}
+    assert release.prompts == {"sorting@1": "Sort this: <<< [[text]] >>>\n[[field]]:"}
     assert release.policy.about == {"all": ""}
     language = release.model("language")
     assert language is not None and language.name == "small", "the first of its kind is the one in use"

@@ -39,6 +39,7 @@ owner: Clerks
 trigger: {folder: inbox}
 inputs:
   number: {required: true}
+  words: {required: true}
 business_key: [number]
 lanes: [{id: easy, label: Easy}]
 fallback: easy
@@ -66,7 +67,7 @@ class Hub:
         self.write("policy.cedar", POLICY)
         self.write("schema.cedarschema", SCHEMA)
         self.write("playbooks/sorting.yaml", PLAYBOOK)
-        self.write("prompts/sorting@1.txt", "Sort this: {text}\n")
+        self.write("prompts/sorting@1.txt", "Sort this: <<< [[text]] >>>\n[[field]]:\n")
         self.write("models.json", json.dumps([MODEL]))
         self.releases = Releases(home, Log(), key=SigningKey(b"k" * 32), clock=lambda: self.now)
         self.releases.init_repository()

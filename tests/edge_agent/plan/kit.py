@@ -10,11 +10,11 @@ from pathlib import Path
 
 from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
 from edge_agent.plan.lanes import LaneModel, PastCase
-from edge_agent.plan.text import words
-from edge_agent.plan.triage import Setup, prepare
 from edge_agent.vector import Embedding
 from shared.errors import OutriderError
 from shared.playbook import Playbook, load
+from shared.triage.setup import Setup, prepare
+from shared.triage.text import words
 
 KIT = Path(__file__).parents[3] / "server" / "starter" / "permits"
 TEMPLATE = (KIT / "prompts" / "extract-fields@1.txt").read_text()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.plan.text import words
 from shared.errors import BadInput
+from shared.triage.text import words
 
 GAP = "..."
 GAP_WORDS = 4

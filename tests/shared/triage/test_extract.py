@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.plan import extract
-from edge_agent.plan.text import clean
 from shared.errors import BadInput
+from shared.triage import extract
+from shared.triage.text import clean
 from tests.edge_agent.plan.kit import playbook, starter
 
 FIELDS = starter().fields

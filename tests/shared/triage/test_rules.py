@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.plan import phrases, rules
-from edge_agent.plan.text import words
 from shared.errors import BadInput
+from shared.triage import phrases, rules
+from shared.triage.text import words
 from tests.edge_agent.plan.kit import playbook
 
 SIGN = (

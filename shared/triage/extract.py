@@ -20,10 +20,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge_agent.plan import phrases
-from edge_agent.plan.text import Word, clean, split
 from shared.errors import BadInput
 from shared.playbook import Playbook
+from shared.triage import phrases
+from shared.triage.text import Word, clean, split
 
 OPTIONS = 32  # of one choice
 SCOPE_CHARS = 120

@@ -22,11 +22,11 @@ from typing import Annotated
 
 import msgspec
 
-from edge_agent.plan import phrases
-from edge_agent.plan.text import words
 from shared.actions import Value
 from shared.errors import BadInput
 from shared.playbook import Playbook
+from shared.triage import phrases
+from shared.triage.text import words
 
 Case = Mapping[str, Value]
 

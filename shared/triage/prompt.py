@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import msgspec
 
-from edge_agent.models.messages import Choice
-from edge_agent.plan.text import clean, excerpt
 from shared.errors import BadInput
+from shared.triage.text import clean, excerpt
 
 PROMPT_CHARS = 1_200  # of the applicant's text that a prompt holds
 TEXT, FIELD = "[[text]]", "[[field]]"
 OPEN, CLOSE = "<<< ", " >>>"
-NOTHING = "N/A"  # the text without content
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -51,15 +49,3 @@ def read_template(prompt_id: str, text: str) -> Template:
 def quoted(text: str) -> str:
     """An applicant's text as data: one line, bounded, unable to close its delimiters or to spell a control token."""
     return excerpt(clean(text).translate({ord("<"): "‹", ord(">"): "›"}), PROMPT_CHARS)
-
-
-def question(template: Template, text: str, ask: str, options: list[str], deadline_s: float) -> Choice:
-    """Which of ``options`` is the ``ask`` (main work) of ``text``? The answer is an index into ``options``."""
-    return Choice(
-        options=tuple(" " + option.replace("-", " ").replace("_", " ") for option in options),
-        prompt=quoted(text),
-        prefix=template.prefix,
-        suffix=template.closing.replace(FIELD, ask),
-        neutral=NOTHING,
-        deadline_s=deadline_s,
-    )
