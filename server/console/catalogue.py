@@ -1,7 +1,7 @@
 """What playbooks and policies call things: types of inputs, which of them are private, lanes and rules in words.
 
-A run names the release it was opened under. Where that release cannot be opened any more, pages show plain values
-and ids: wording is a kindness and must never keep a record from being read.
+A run names the release it was opened under. Where that release cannot be opened any more, pages show values and ids as
+they were recorded, and say so: wording is a kindness and must never keep a record from being read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ _KEPT = 8  # opened releases
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of one playbook under one release."""
+    """The words of one playbook under one release. ``lost`` is why there are none, as a code."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     lanes: dict[str, str] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     value_input: str = ""
+    lost: str = ""
 
     def kind(self, name: str) -> str:
         """The type of an input: text, cents or date."""
@@ -62,9 +63,10 @@ class Catalogue:
 
     def wording(self, playbook: str, release: int | None = None) -> Wording:
         """The words of ``playbook`` under ``release``, or under the current one. Never raises for a lost release."""
-        opened = self._release(release)
-        if opened is None:
-            return Wording()
+        try:
+            opened = self._release(release)
+        except OutriderError as error:
+            return Wording(lost=error.code)
         rules = {name: opened.policy.explain(name) for name in opened.policy.about}
         book = opened.playbooks.get(playbook)
         if book is None:
@@ -74,19 +76,18 @@ class Catalogue:
 
     def lanes(self) -> dict[str, str]:
         """The labels of all lanes of the current release, by id."""
-        opened = self._release(None)
-        books = opened.playbooks.values() if opened else []
+        try:
+            books = self._release(None).playbooks.values()
+        except OutriderError:
+            return {}
         return {lane.id: lane.label for book in books for lane in book.lanes}
 
-    def _release(self, number: int | None) -> Release | None:
-        try:
-            number = self._releases.current() if number is None else number
-            with self._lock:
-                if number in self._opened:
-                    return self._opened[number]
-            opened = self._releases.release(number)
-        except OutriderError:
-            return None
+    def _release(self, number: int | None) -> Release:
+        number = self._releases.current() if number is None else number
+        with self._lock:
+            if number in self._opened:
+                return self._opened[number]
+        opened = self._releases.release(number)
         with self._lock:
             self._opened[number] = opened
             while len(self._opened) > _KEPT:

@@ -112,7 +112,12 @@ def named_values(values: JSON, words: Wording) -> list[Fact]:
     """A mapping as facts, in the playbook's order; an absent value says so, a lane is named by its label."""
     facts = []
     for name, raw in words.ordered(values):
-        text = words.lane(raw) if name == "lane" and isinstance(raw, str) else formats.value(raw, words.kind(name))
+        if name == "lane" and isinstance(raw, str):
+            text = words.lane(raw)
+        elif name.endswith("_at") and isinstance(raw, int):
+            text = formats.exact(raw)
+        else:
+            text = formats.value(raw, words.kind(name))
         facts.append(Fact(formats.words(name), text, "absent" if raw in (None, "") else "text"))
     return facts
 
@@ -158,6 +163,7 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
     details = _filled(
         [
             Fact("Planned", by_planner(facts["planner"])),
+            Fact("Abstained", facts["abstained"]) if facts["abstained"] else None,
             Fact("Took", formats.took(facts["latency_us"])),
             Fact("Tokens", _tokens(facts)) if facts["prompt_tokens"] or facts["generated_tokens"] else None,
             _code("Model", facts["model"]),
@@ -167,8 +173,7 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
     )
     if not facts["action"]:
         lead = "The planner was not sure enough to recommend anything, so the case is left to a person."
-        why = Fact("Abstained", facts["abstained"] or "no reason given")
-        return Told("help-circle", "warn", "No recommendation", lead, facts=[why, *details], main=True)
+        return Told("help-circle", "warn", "No recommendation", lead, facts=details, main=True)
     action = _mapping(body, "action")
     arguments = named_values(_mapping(action, "arguments"), words)
     leans_on = sources(body.get("sources"))
@@ -177,6 +182,7 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
         "bulb",
         "accent",
         "Recommendation",
+        lead="The planner was not sure, so this is only where it leans." if facts["abstained"] else "",
         headline=_text(body, "label") or words.lane(facts["label"]),
         confidence=facts["confidence"],
         quote=_text(body, "reason"),

@@ -110,7 +110,7 @@ ALONE = [
 LONG = (
     "Interior alterations to an existing two-storey office building: remove non-bearing partitions on both floors, "
     "build eleven new offices and two meeting rooms, new acoustic ceilings, new lighting on existing circuits plus "
-    "four new circuits, relocate six sprinkler heads, new kitchenette with sink and under-counter water heater, accessible "
+    "four new circuits, relocate six sprinkler heads, new kitchenette with sink and under-counter heater, accessible "
     "toilet room on the ground floor, patch and paint throughout. No change to the exterior, to the structure or to "
     "the use of the building. Work to be done in two phases so that the tenant can stay open."
 )

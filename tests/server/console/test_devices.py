@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from server.console.formats import SECOND, exact
 from tests.server.console.conftest import session_csrf, signed_in
 from tests.server.console.sample_hub import OMAR, SampleHub
 
@@ -55,6 +56,7 @@ def test_a_token_is_shown_once_and_works(hub: SampleHub) -> None:
     assert answer.status_code == 200
     fingerprint = hub.log.key.public.fingerprint
     assert f".{fingerprint}</code>" in answer.text and "outrider agent join http://127.0.0.1:8400 " in answer.text
+    assert exact(hub.clock() + hub.services.hub.token_seconds * SECOND) in answer.text
 
 
 @pytest.mark.parametrize("path", ["/devices/token", "/devices/{desk}/revoke"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from shared.errors import Unavailable
 from tests.server.console.conftest import signed_in
 from tests.server.console.sample_cases import ALONE, WAITING
 from tests.server.console.sample_hub import SampleHub
@@ -133,6 +134,20 @@ def test_an_erased_text_leaves_its_proof(busy: SampleHub) -> None:
     html = client.get(f"/runs/{run.id}").text
     assert "The text of this entry was erased." in html and "the chain verifies" in html
     assert client.get("/runs").status_code == client.get("/approvals").status_code == 200
+
+
+def test_a_release_that_cannot_be_opened_is_named_and_the_record_still_read(
+    busy: SampleHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(number: int) -> None:
+        raise Unavailable("release.none", f"there is no release {number}", advice="restore the repository")
+
+    monkeypatch.setattr(busy.releases, "release", gone)
+    html = story(busy, "PA-2026-0128")
+    assert "The release behind this cannot be opened." in html and "release.none" in html
+    assert "1,420,000" in html and "money in cents" in html and "ask-when-unsure" in html
+    board = signed_in(busy).get("/approvals").text
+    assert board.count("data-card") == 4 and "release.none" in board
 
 
 def test_hostile_text_is_shown_and_never_run(busy: SampleHub) -> None:

@@ -85,6 +85,8 @@ def test_verdicts(verdict: str, rules: list[str], approved: bool, title: str) ->
 
 
 def test_troubles() -> None:
+    found = told("effect.observed", {"matches": True}, {"found": {"decided_at": 1_790_000_000_000_000}})
+    assert found.facts == [story.Fact("Decided at", "21 Sep 2026, 14:13:20 UTC")]
     result = {"outcome": "failed", "code": "tool.full", "how": "sent", "attempts": 3, "latency_us": 9}
     failed = told("result.recorded", result, {})
     assert failed.title == "The tool failed" and "3 attempts" in failed.lead and failed.facts[0].text == "tool.full"
