@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+SLICE_S = 0.005
 OUTRIDER = str(Path(sys.executable).with_name("outrider"))
 
 
@@ -106,9 +107,11 @@ class Process:
     """A long-running ``outrider`` command whose output goes to a file. It gets a session of its own, so that Ctrl-C
     reaches the demo alone, which then ends it in good order."""
 
-    def __init__(self, name: str, log: Path, *words: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, log: Path, *words: str, env: dict[str, str] | None = None, command: str = OUTRIDER
+    ) -> None:
         self.name, self.log = name, log
-        self._words = words
+        self._command = [command, *words]
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         self._child: subprocess.Popen[bytes] | None = None
         self._since = 0  # where in the file the present process began
@@ -122,7 +125,7 @@ class Process:
         with self.log.open("ab") as out:
             self._since = out.tell()
             self._child = subprocess.Popen(
-                [OUTRIDER, *self._words],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -143,6 +146,31 @@ class Process:
                 f"the {self.name} ended by itself with code {self._child.returncode}:\n{self.tail()}",
                 f"the whole output is in {self.log}",
             )
+
+    def kill_at(self, ready: Callable[[], bool], *, patience: float) -> None:
+        """kill -9 at the first look that finds it ``ready``. Between looks it runs for a few milliseconds, and while it
+        is looked at it is frozen, so that a quick process is not past the moment when the kill lands."""
+        deadline = time.monotonic() + patience
+        while True:
+            self._freeze()
+            if ready():
+                return self.kill()
+            if time.monotonic() > deadline:
+                self._signal(signal.SIGCONT)
+                raise Stop(f"the {self.name} did not get there within {patience:.0f} s", self.tail())
+            self._signal(signal.SIGCONT)
+            time.sleep(SLICE_S)
+
+    def _freeze(self) -> None:
+        """Stop it where it stands, and wait until it does."""
+        self.check()
+        self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self.check()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._child is not None
+        self._child.send_signal(number)
 
     def kill(self) -> None:
         """kill -9: no farewell, nothing flushed."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from demo_console import _Forms
-from demo_kit import Books, Screen, Stop, Wire, wait
+from demo_kit import Books, Process, Screen, Stop, Wire, wait
 
 
 @pytest.fixture
@@ -54,6 +56,60 @@ def test_a_cut_wire_carries_nothing_and_a_mended_one_does(echo: str) -> None:
         link.sendall(b"two")
         assert link.recv(10) == b"two"
     wire.cut()
+
+
+class Counting(Process):
+    """A process that writes a byte every millisecond, and ends after ``limit`` of them."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.out = folder / "out"
+        program = folder / "count"
+        program.write_text(
+            f"#!{sys.executable}\nimport time\nout = open({str(self.out)!r}, 'ab', buffering=0)\n"
+            f"for _ in range({limit}):\n    out.write(b'.')\n    time.sleep(0.001)\n"
+        )
+        program.chmod(0o700)
+        super().__init__("counter", folder / "log", command=str(program))
+
+    @property
+    def written(self) -> int:
+        return self.out.stat().st_size if self.out.exists() else 0
+
+
+def test_a_process_is_killed_where_it_was_seen(tmp_path: Path) -> None:
+    process = Counting(tmp_path, 100_000)
+    process.start()
+    seen: list[int] = []
+
+    def ready() -> bool:
+        seen.append(process.written)
+        time.sleep(0.02)  # a slow look: it must not run on meanwhile
+        assert process.written == seen[-1]
+        return seen[-1] >= 20
+
+    process.kill_at(ready, patience=30)
+    assert process.written == seen[-1] < 100_000
+    assert len(seen) > 1
+
+
+def test_a_process_that_ends_by_itself_is_not_taken_for_killed(tmp_path: Path) -> None:
+    process = Counting(tmp_path, 5)
+    process.start()
+    with pytest.raises(Stop, match="ended by itself with code 0"):
+        process.kill_at(lambda: False, patience=30)
+
+
+def test_a_moment_that_never_comes_is_said_and_the_process_goes_on(tmp_path: Path) -> None:
+    process = Counting(tmp_path, 100_000)
+    process.start()
+    with pytest.raises(Stop, match="did not get there"):
+        process.kill_at(lambda: False, patience=0.1)
+    reached = process.written
+    deadline = time.monotonic() + 20
+    while process.written <= reached:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.stop()
 
 
 def books(path: Path, decisions: list[tuple[str, str]], calls: list[str]) -> Books:

@@ -25,8 +25,10 @@ pytestmark = pytest.mark.system
 HUB = [sys.executable, "-m", "server"]
 
 
-def hub(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HUB, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+def hub(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HUB, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=os.environ | env
+    )
 
 
 @pytest.fixture
@@ -110,6 +112,10 @@ def test_errors_say_code_and_advice(tmp_path: Path, arguments: list[str], stdin:
 def test_commands_work_beside_a_running_hub_and_without_one(made: Path) -> None:
     alone = json.loads(hub("token", "--home", str(made), "--ttl", "2h", "--json").stdout)
     assert alone["expires_in_s"] == 7200
+    usual = hub("token", "--home", str(made), "--json", OUTRIDER_HUB_TOKEN_SECONDS="900")
+    assert json.loads(usual.stdout)["expires_in_s"] == 900
+    endless = hub("token", "--home", str(made), OUTRIDER_HUB_TOKEN_SECONDS="604801")
+    assert endless.returncode == 2 and "hub.config" in endless.stderr
     with running(made) as (process, address):
         assert (made / "address").read_text().strip() == address
         added = hub("user", "add", "dan", "--home", str(made), "--password-stdin", stdin="correct horse battery\n")

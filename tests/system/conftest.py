@@ -1,4 +1,8 @@
-"""A real hub and real agents, as processes, on a release without models (rules only): started by the tests themselves."""
+"""A real hub and real agents, as processes, on a release without models (rules only).
+
+Processes do the work; looking at them is done in this process (status, tokens), because starting a command for each
+look costs more than the whole of what is looked at. One hub serves all tests of a module, each with desks of its
+own."""
 
 from __future__ import annotations
 
@@ -12,37 +16,40 @@ from typing import Any
 
 import pytest
 
+from edge_agent import status
+from edge_agent.config import Home
+from server.admin import Operator
+from server.config import HubConfig
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "installers"))  # the demo's processes and its wire serve here too
 
 from demo_kit import Books, Process, Wire, outrider  # noqa: E402 - the path above comes first
 
-SAMPLES = ROOT / "server" / "starter" / "permits" / "samples"
+WIRES = 10  # made before the hub starts, which answers only to hosts it was told
+PATIENCE_S = 90.0  # of a wait; only a test that fails uses it up
 
 
 class Desk:
     """One agent, behind a wire of its own."""
 
-    def __init__(self, hub: City, home: Path, name: str) -> None:
-        self.hub, self.home, self.name = hub, home, name
-        self.wire = Wire()
-        self.wire.lead_to(hub.address)
+    def __init__(self, hub: City, home: Path, name: str, wire: Wire) -> None:
+        self.hub, self.home, self.name, self.wire = hub, home, name, wire
         self.books = Books(home / "register.sqlite3")
         self.process = Process(name, home.parent / f"{name}.log", "agent", "run", "--home", str(home))
-        hub.allow(self.wire.port)
 
     def join(self) -> None:
-        token = outrider("hub", "token", "--home", str(self.hub.home)).strip()
+        token = Operator(HubConfig(home=self.hub.home)).token(3600)
         outrider("agent", "join", self.wire.url, token, "--home", str(self.home), "--name", self.name)
 
     def start(self) -> None:
         self.process.start()
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(outrider("agent", "status", "--home", str(self.home), "--json"))
-        return found
+        """What ``outrider agent status --json`` prints, by the same function."""
+        return status.status(Home(self.home))
 
-    def until(self, ready: Callable[[dict[str, Any]], bool], seconds: float = 40) -> dict[str, Any]:
+    def until(self, ready: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE_S) -> dict[str, Any]:
         """The status once it is as wanted."""
         deadline = time.monotonic() + seconds
         while True:
@@ -51,10 +58,10 @@ class Desk:
             if ready(status):
                 return status
             assert time.monotonic() < deadline, f"still not so: {json.dumps(status, indent=1)}\n{self.process.tail(40)}"
-            time.sleep(0.2)
+            time.sleep(0.1)
 
-    def problem(self, code: str, seconds: float = 40) -> dict[str, Any]:
-        status = self.until(lambda s: any(p["code"] == code for p in s["problems"]), seconds)
+    def problem(self, code: str) -> dict[str, Any]:
+        status = self.until(lambda s: any(p["code"] == code for p in s["problems"]))
         found: dict[str, Any] = next(p for p in status["problems"] if p["code"] == code)
         return found
 
@@ -71,39 +78,39 @@ class Desk:
 
 
 class City:
-    """One hub."""
+    """One hub with a first release, and wires for its desks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wires: int = WIRES) -> None:
         self.folder, self.home = folder, folder / "hub"
         init = ("hub", "init", "--home", str(self.home), "--starter", "permits", "--name", "Testville")
         outrider(*init, "--user", "mara", "--password-stdin", typed="a-long-password\n")
         (self.home / "workspace" / "models.json").write_text("[]\n")
-        self._ports: list[int] = []
-        self.desks: list[Desk] = []
+        self.publish()  # while no hub runs: the command does it itself
+        self._wires = [Wire() for _ in range(wires)]
+        self._hosts = json.dumps([f"127.0.0.1:{wire.port}" for wire in self._wires])
+        self._used: list[Wire] = []
+        self._desks: list[Desk] = []
         self.process = self._process(0)
         self.start()
+        for wire in self._wires:
+            wire.lead_to(self.address)
 
     def _process(self, port: int) -> Process:
-        hosts = json.dumps([f"127.0.0.1:{n}" for n in self._ports])
         words = ("hub", "run", "--home", str(self.home), "--port", str(port))
-        return Process("hub", self.folder / "hub.log", *words, env={"OUTRIDER_HUB_HOSTS": hosts})
+        return Process("hub", self.folder / "hub.log", *words, env={"OUTRIDER_HUB_HOSTS": self._hosts})
 
     def start(self) -> None:
         self.process.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while "hub ready at" not in self.process.output():
             self.process.check()
             assert time.monotonic() < deadline, self.process.tail()
             time.sleep(0.05)
         self.address = self.process.output().split("hub ready at ")[1].split()[0]
 
-    def allow(self, port: int) -> None:
-        """The hub answers to names it was told only: tell it the wire's, and come back on the same port."""
-        self._ports.append(port)
-        self.again()
-
-    def again(self, *, kill: bool = False) -> None:
-        self.process.kill() if kill else self.process.stop()
+    def kill_and_start(self) -> None:
+        """kill -9, and back on the same port, where the wires lead."""
+        self.process.kill()
         self.process = self._process(int(self.address.rsplit(":", 1)[1]))
         self.start()
 
@@ -111,30 +118,64 @@ class City:
         out = json.loads(outrider("hub", "release", "publish", "--home", str(self.home), "--json"))
         return int(out["release"])
 
+    def revoke(self, device: str) -> None:
+        outrider("hub", "device", "revoke", device, "--home", str(self.home))
+
     def desk(self, name: str) -> Desk:
-        made = Desk(self, self.folder / name, name)
-        self.desks.append(made)
+        """A new device, joined and not yet started."""
+        assert self._wires, "a module's hub has as many wires as WIRES says"
+        wire = self._wires.pop()
+        self._used.append(wire)
+        made = Desk(self, self.folder / name, name, wire)
+        self._desks.append(made)
         made.join()
         return made
 
     def clone(self, desk: Desk, name: str) -> Desk:
         """A copy of a device's whole folder, as a restored backup would be."""
         shutil.copytree(desk.home, self.folder / name)
-        made = Desk(self, self.folder / name, name)
-        made.wire = desk.wire
-        self.desks.append(made)
+        made = Desk(self, self.folder / name, name, desk.wire)
+        self._desks.append(made)
         return made
 
-    def close(self) -> None:
-        for desk in self.desks:
+    def clear(self) -> None:
+        """End every desk; the hub stays."""
+        for desk in self._desks:
             desk.process.stop()
-            desk.wire.cut()
+        for wire in self._used:
+            wire.cut()
+        self._desks, self._used = [], []
+
+    def close(self) -> None:
+        self.clear()
+        for wire in self._wires:
+            wire.cut()
         self.process.stop()
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
+    """One hub for a whole module; its tests leave it as they found it, but for devices of their own."""
+    made = City(tmp_path_factory.mktemp("city"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
-def city(tmp_path: Path) -> Iterator[City]:
-    made = City(tmp_path)
+def city(hub: City) -> Iterator[City]:
+    """The module's hub; the test's desks are ended with it."""
+    try:
+        yield hub
+    finally:
+        hub.clear()
+
+
+@pytest.fixture
+def own_city(tmp_path: Path) -> Iterator[City]:
+    """A hub for a test that spoils it."""
+    made = City(tmp_path, wires=1)
     try:
         yield made
     finally:

@@ -1,9 +1,8 @@
-"""Hub and agents as processes: cut, killed, copied, revoked, lied to. What each must do is what its log and books say."""
+"""Hub and agents as processes: cut, killed, copied, revoked, lied to. What each must do, its log and books say."""
 
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,7 @@ from demo_kit import Stop, outrider
 if TYPE_CHECKING:
     from tests.system.conftest import City, Desk
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ROWS = [f"T-{n:03},Tear off shingles and reroof the garage,{4000 + n}" for n in range(30)]
 
@@ -21,26 +20,21 @@ def synced(status: dict[str, Any]) -> bool:
     return bool(status["linked"] and status["cosigned"] and status["lease"] and status["idle"])
 
 
-def ready_desk(city: City, name: str = "desk") -> Desk:
+def ready_desk(city: City, name: str) -> Desk:
     desk = city.desk(name)
-    if not (city.home / "repository" / "targets").exists() or not list((city.home / "repository" / "targets").iterdir()):
-        city.publish()
     desk.start()
     desk.until(lambda s: synced(s) and s["release"] > 0)
     return desk
 
 
 def test_cut_kill_restart_mend_loses_nothing_and_does_nothing_twice(city: City) -> None:
-    desk = ready_desk(city)
+    desk = ready_desk(city, "cut")
     desk.wire.cut()
     desk.until(lambda s: not s["linked"])
     held = desk.status()["synced"]
     desk.drop("offline.csv", ROWS)
-    while desk.books.count() < 5:
-        desk.process.check()
-    desk.process.kill()
-    done = desk.books.count()
-    assert 5 <= done < len(ROWS), "killed in the middle"
+    desk.process.kill_at(lambda: desk.books.count() >= 5, patience=90)
+    assert 5 <= desk.books.count() < len(ROWS), "killed in the middle"
     desk.start()
     desk.until(lambda s: s["idle"] and s["runs"]["closed"] == len(ROWS))
     assert desk.status()["synced"] == held, "the hub has heard nothing yet"
@@ -55,19 +49,19 @@ def test_cut_kill_restart_mend_loses_nothing_and_does_nothing_twice(city: City) 
 
 
 def test_hub_killed_while_it_takes_entries_keeps_what_it_countersigned(city: City) -> None:
-    desk = ready_desk(city)
+    desk = ready_desk(city, "hub-killed")
     desk.drop("a.csv", ROWS)
     desk.until(lambda s: s["runs"]["closed"] > 3)
     before = desk.status()["synced"]
-    city.again(kill=True)
-    status = desk.until(lambda s: synced(s) and s["runs"]["closed"] == len(ROWS), 90)
+    city.kill_and_start()
+    status = desk.until(lambda s: synced(s) and s["runs"]["closed"] == len(ROWS))
     assert status["synced"] >= before
     assert desk.verify()["error"] is None
 
 
 def test_revoked_device_stops_acting_and_says_why(city: City) -> None:
-    desk = ready_desk(city)
-    outrider("hub", "device", "revoke", desk.status()["device"], "--home", str(city.home))
+    desk = ready_desk(city, "revoked")
+    city.revoke(desk.status()["device"])
     desk.until(lambda s: s["revoked"])
     desk.drop("late.csv", ROWS[:3])
     status = desk.until(lambda s: s["runs"]["held"] == 3)
@@ -77,9 +71,9 @@ def test_revoked_device_stops_acting_and_says_why(city: City) -> None:
 
 
 def test_restored_backup_is_refused_as_a_rollback(city: City) -> None:
-    desk = ready_desk(city)
+    desk = ready_desk(city, "restored")
     desk.process.stop()
-    backup = city.folder / "backup"
+    backup = city.folder / "restored-backup"
     shutil.copytree(desk.home, backup)
     desk.start()
     desk.drop("a.csv", ROWS[:4])
@@ -88,11 +82,11 @@ def test_restored_backup_is_refused_as_a_rollback(city: City) -> None:
     shutil.rmtree(desk.home)
     backup.rename(desk.home)
     desk.start()
-    assert "restore" in desk.problem("log.rollback")["advice"] or desk.problem("log.rollback")["advice"]
+    assert desk.problem("log.rollback")["advice"]
 
 
 def test_two_copies_of_a_device_are_found_as_a_fork(city: City) -> None:
-    desk = ready_desk(city)
+    desk = ready_desk(city, "copied")
     desk.process.stop()
     twin = city.clone(desk, "twin")
     desk.start()
@@ -104,20 +98,25 @@ def test_two_copies_of_a_device_are_found_as_a_fork(city: City) -> None:
     twin.drop("b.csv", [row.replace("T-", "U-") for row in ROWS[:12]])
     twin.until(lambda s: s["runs"]["closed"] == 12)
     desk.wire.mend()
-    assert twin.problem("log.fork", 60)["advice"]
+    assert twin.problem("log.fork")["advice"]
     assert twin.verify()["error"] is None, "each copy is consistent with itself; only the witness can tell"
 
 
-def test_a_tampered_release_is_refused_and_the_old_one_stays(city: City) -> None:
-    desk = ready_desk(city)
+def test_a_tampered_release_is_refused_and_the_old_one_stays(own_city: City) -> None:
+    city = own_city
+    desk = ready_desk(city, "desk")
     policy = city.home / "workspace" / "policy.cedar"
-    policy.write_text(policy.read_text().replace("<= 5000000", "<= 9000000"))
+    assert "> 10000000 " in policy.read_text()
+    policy.write_text(policy.read_text().replace("> 10000000 ", "> 90000000 "))
     desk.wire.cut()
     desk.until(lambda s: not s["linked"])
     number = city.publish()
-    for file in (city.home / "repository" / "targets").rglob("*policy.cedar"):
-        if "9000000" in file.read_text():
-            file.write_text(file.read_text().replace("9000000", "9900000"))
+    (published,) = [
+        file
+        for file in (city.home / "repository" / "targets").rglob("*policy.cedar")
+        if "> 90000000 " in file.read_text()
+    ]
+    published.write_text(published.read_text().replace("> 90000000 ", "> 99000000 "))
     desk.wire.mend()
     problem = desk.problem("release.tampered")
     assert problem["advice"]
@@ -128,13 +127,13 @@ def test_a_tampered_release_is_refused_and_the_old_one_stays(city: City) -> None
 
 
 def test_a_second_agent_on_the_same_home_is_refused(city: City) -> None:
-    desk = ready_desk(city)
+    desk = ready_desk(city, "second")
     with pytest.raises(Stop, match=r"agent\.running"):
         outrider("agent", "run", "--home", str(desk.home), timeout=30)
 
 
-def test_broken_files_are_set_aside_with_the_reason(city: City, tmp_path: Path) -> None:
-    desk = ready_desk(city)
+def test_broken_files_are_set_aside_with_the_reason(city: City) -> None:
+    desk = ready_desk(city, "broken")
     inbox = desk.home / "inbox"
     (inbox / "latin.csv").write_bytes("application_id,description\nX-1,caf\xe9\n".encode("latin-1"))
     (inbox / "quote.csv").write_text('application_id,description\nX-2,"never closed\n')
