@@ -61,7 +61,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """``rules`` are the ids of the rules that decided; ``errors`` are Cedar's words where it erred. ``held`` says that
+    """``rules`` are the ids of the rules that decided: for *allow* those that permit doing it alone, for *ask* those
+    that hold that back, for *deny* those that forbid it. ``errors`` are Cedar's words where it erred. ``held`` says that
     the denial is the host's own and passes (a lease can be renewed), so the run waits and does not end."""
 
     kind: str
@@ -116,7 +117,7 @@ class Policy:
         if not attended.allowed:
             return Verdict(DENY, _reasons(attended) or ["cedar:no-permit"])
         if not alone.allowed:
-            return Verdict(ASK, _reasons(attended) + (_reasons(alone) or ["cedar:not-unattended"]))
+            return Verdict(ASK, _reasons(alone) or ["cedar:not-unattended"])
         return Verdict(ALLOW, _reasons(alone))
 
     def explain(self, rule: str) -> str:

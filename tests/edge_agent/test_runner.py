@@ -57,9 +57,9 @@ async def test_plan_verdict_and_intent_share_one_commit_and_the_end_another(rig:
 @pytest.mark.parametrize(
     ("description", "value", "rules"),
     [
-        ("A deck in the yard", 100_000, ["cedar:not-unattended", "may-decide"]),
-        ("New roof on the house", 6_000_000, ["cedar:not-unattended", "may-decide"]),
-        ("Something nobody has seen", 100_000, ["cedar:not-unattended", "may-decide"]),
+        ("A deck in the yard", 100_000, ["cedar:not-unattended"]),
+        ("New roof on the house", 6_000_000, ["cedar:not-unattended"]),
+        ("Something nobody has seen", 100_000, ["cedar:not-unattended"]),
     ],
 )
 async def test_unsure_or_dear_cases_wait_for_a_person(rig: Rig, description: str, value: int, rules: list[str]) -> None:

@@ -47,11 +47,11 @@ def judge(policy: Policy, tool: str = "register.decide", **changes: Any) -> tupl
 
 
 ALONE = (ALLOW, ["desk-alone"])
-UNKNOWN = (ASK, ["desk-may-route", "cedar:not-unattended"])
+UNKNOWN = (ASK, ["cedar:not-unattended"])
 
 
 def asked_by(*rules: str) -> tuple[str, list[str]]:
-    return ASK, ["desk-may-route", *rules]
+    return ASK, [*rules]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def asked_by(*rules: str) -> tuple[str, list[str]]:
         ({"abstained": True}, asked_by("unsure-asks")),
         ({"abstained": True, "confidence": 1000}, asked_by("unsure-asks")),
         # the lease ages
-        (AGED, (ASK, ["desk-may-route", "aged-lease-small-only"])),
+        (AGED, (ASK, ["aged-lease-small-only"])),
         (AGED | {"value_cents": 10_000 * DOLLARS}, ALONE),
         (AGED | {"value_cents": 10_000 * DOLLARS + 1}, asked_by("aged-lease-small-only")),
         (AGED | {"lease_age_s": 4 * 3600}, ALONE),
@@ -94,7 +94,7 @@ def asked_by(*rules: str) -> tuple[str, list[str]]:
         # several rules are all named
         (
             AGED | {"effect": "irreversible", "actions_since_sync": 100},
-            (ASK, ["desk-may-route", "aged-lease-small-only", "no-undo-asks", "offline-hundred"]),
+            (ASK, ["aged-lease-small-only", "no-undo-asks", "offline-hundred"]),
         ),
         # wrong data
         ({"value_cents": -1}, (DENY, ["value-makes-sense"])),

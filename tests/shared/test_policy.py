@@ -68,9 +68,9 @@ def bad(code: str, text: str, schema: str = SCHEMA) -> BadInput:
     [
         ({}, ALLOW, ["small-alone"]),
         ({"value": 100}, ALLOW, ["small-alone"]),
-        ({"value": 101}, ASK, ["may", "cedar:not-unattended"]),
+        ({"value": 101}, ASK, ["cedar:not-unattended"]),
         ({"offline": True, "value": 50}, ALLOW, ["small-alone"]),
-        ({"offline": True, "value": 51}, ASK, ["may", "never-offline-big"]),
+        ({"offline": True, "value": 51}, ASK, ["never-offline-big"]),
         ({"label": "poison"}, DENY, ["no-poison"]),
         ({"device": "lost"}, DENY, ["one-device"]),
         ({"device": "lost", "label": "poison"}, DENY, ["no-poison", "one-device"]),
