@@ -25,9 +25,11 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
-agent = typer.Typer(help="Run this computer's agent.", no_args_is_help=True)
-audit = typer.Typer(help="Verify a log offline.", no_args_is_help=True)
-memory = typer.Typer(help="See and fill the agent's memory.", no_args_is_help=True)
+# Plain help and tracebacks: the library that draws boxes costs more than all our commands.
+_PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+agent = typer.Typer(help="Run this computer's agent.", **_PLAIN)
+audit = typer.Typer(help="Verify a log offline.", **_PLAIN)
+memory = typer.Typer(help="See and fill the agent's memory.", **_PLAIN)
 
 
 def _config(home: Path | None) -> Config:
@@ -63,25 +65,9 @@ def join(
 @agent.command()
 def run(home: HomeOption = None) -> None:
     """Work until stopped: watch, plan, guard, act, sync."""
-    import asyncio
-    import signal
+    from edge_agent.service import serve
 
-    from edge_agent.app import Agent
-
-    async def work() -> None:
-        started = time.monotonic()
-        worker = Agent(_config(home))
-        task = asyncio.create_task(worker.run())
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, task.cancel)
-        typer.echo(f"agent ready in {time.monotonic() - started:.2f} s: {worker.identity.device}")
-        try:
-            await task
-        except asyncio.CancelledError:
-            typer.echo("agent stopped")
-
-    asyncio.run(work())
+    serve(None if home is None else str(home))
 
 
 @agent.command()

@@ -39,12 +39,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     model_idle_s: Annotated[
         int, Meta(ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it.")
     ] = 300
-    fetch_models: Annotated[
-        bool, Meta(description="Fetch the models a release lists; without, add them by hand.")
-    ] = True
-    model_cache: Annotated[
-        Path | None, Meta(description="A folder of model files to copy from before fetching.")
-    ] = None
+    fetch_models: Annotated[bool, Meta(description="Fetch the models a release lists; without, add them by hand.")] = (
+        True
+    )
+    model_cache: Annotated[Path | None, Meta(description="A folder of model files to copy from before fetching.")] = (
+        None
+    )
     inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
 

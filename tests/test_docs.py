@@ -1,6 +1,6 @@
 """The documentation says what the code does: all of it, and nothing else.
 
-Lists are read from the code (commands from typer, settings from pydantic, fields from the structs, error codes from the
+Lists are read from the code (commands from typer, settings and fields from the structs and models, error codes from the
 syntax tree) and compared with the pages both ways where a page names such things in a form that can be found again.
 """
 
@@ -18,10 +18,10 @@ import msgspec
 import pytest
 import typer
 
-from edge_agent.config import Config
+from edge_agent.config import PREFIX, Config
 from server.config import HubConfig
 from shared import playbook as playbooks
-from shared.command import ABOUT, GROUP
+from shared.command import ABOUT, GROUP, SERVICES
 from shared.entries import FACTS
 from shared.errors import KINDS
 from shared.policy import HOST_RULES
@@ -149,14 +149,18 @@ def test_each_make_target_is_described_and_no_other() -> None:
 
 def settings() -> dict[str, str]:
     """Every variable, with its default as the page writes it."""
-    found = {}
-    for kind in (Config, HubConfig):
-        prefix = kind.model_config["env_prefix"]
-        for name, about in kind.model_fields.items():
-            default = about.get_default(call_default_factory=True)
-            text = "not set" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            found[f"{prefix}{name}".upper()] = text
-    return found
+    hub = {
+        f"{HubConfig.model_config['env_prefix']}{name}": about.get_default(call_default_factory=True)
+        for name, about in HubConfig.model_fields.items()
+    }
+    agent = {f"{PREFIX}{field.name}": field.default for field in msgspec.structs.fields(Config)}
+    return {name.upper(): _as_written(default) for name, default in {**agent, **hub}.items()}
+
+
+def _as_written(default: object) -> str:
+    if default is None:
+        return "not set"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def test_each_setting_is_described_with_its_default() -> None:
@@ -246,8 +250,8 @@ def test_the_starters_rules_are_told() -> None:
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
 # Calls whose text arguments are codes: our errors, what a run or question ended with, and what the console shows.
 _CALLS = {*KINDS, "Failure", "Next", "_broken", "_bad"}
-# What looks like a code and is none: a tool, a group of entry points, an operator's name space, paths of a playbook.
-NO_CODES = {"register.decide", GROUP, "com.microsoft", "approvals.roles", "context.memory", "trigger.folder"}
+# What looks like a code and is none: a tool, groups of entry points, an operator's name space, paths of a playbook.
+NO_CODES = {"register.decide", GROUP, SERVICES, "com.microsoft", "approvals.roles", "context.memory", "trigger.folder"}
 _FILE = re.compile(r".*\.(json|db|key|lock|cedar|token|sqlite3(-wal|-shm)?)")
 ENTRY_TYPES = {name for name, _ in FACTS}
 

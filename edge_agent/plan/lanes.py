@@ -8,7 +8,8 @@ features, which could not name its sources; here the neighbours are the sources.
 ``LaneModel.fit`` holds every case out once to calibrate its own confidence. 2,100 cases take about 0.6 s, so the
 index is refitted when decisions arrive, rather than patched. It is derived data: memory items are the truth.
 
-numpy is imported when a model is fitted, not before: an agent that has nothing to compare stays light.
+numpy is imported when enough decisions are there to be fitted, not before: an agent that has nothing to compare stays
+light.
 """
 
 from __future__ import annotations
@@ -88,12 +89,14 @@ class LaneModel:
         self._cases = cases
         self._nearest = nearest
         self._lanes = [case.lane for case in cases]
+        if not self.usable:
+            return  # nothing below is looked at, and numpy is not needed
         self._vectors = _stacked(cases)
         documents = [words(case.text) for case in cases]
         self._idf = _idf(documents)
         weights = [_weights(have, self._idf) for have in documents]
         self._postings = _postings(weights)
-        self._sights = self._hold_out(weights) if self.usable else {}
+        self._sights = self._hold_out(weights)
 
     @classmethod
     def fit(cls, cases: Sequence[PastCase], *, nearest: int = similar.NEAREST) -> LaneModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import pytest
@@ -87,6 +88,60 @@ def test_a_missing_part_says_how_to_get_it(
         command.main([name])
     assert caught.value.code == 1
     assert f"outrider[{extra}]" in capsys.readouterr().err
+
+
+class Service:
+    """An entry point of the group of services, which keeps the homes it was called with."""
+
+    def __init__(self) -> None:
+        self.homes: list[str | None] = []
+        self.fails = False
+
+    def load(self) -> Callable[[str | None], None]:
+        return self.serve
+
+    def serve(self, home: str | None) -> None:
+        self.homes.append(home)
+        if self.fails:
+            raise BadInput("some.code", "it failed", advice="mend it")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    made = Service()
+    monkeypatch.setattr(command, "entry_points", lambda *, group, name: [made] if group == command.SERVICES else [])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "home"), [(["run"], None), (["run", "--home", "a b"], "a b"), (["run", "--home=/srv"], "/srv")]
+)
+def test_a_service_is_started_directly(service: Service, words: list[str], home: str | None) -> None:
+    command.main(["agent", *words])
+    assert service.homes == [home]
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "--help"], ["run", "--home"], ["run", "--home", "--help"], ["run", "--hme", "x"], ["status"], []]
+)
+def test_everything_else_is_a_command(service: Service, words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["agent", *words])  # no command is registered here
+    assert service.homes == []
+
+
+def test_a_service_that_fails_says_so(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    service.fails = True
+    with pytest.raises(SystemExit) as caught:
+        command.main(["agent", "run"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error [some.code] it failed\n  → mend it\n"
+
+
+def test_every_service_is_a_command_too() -> None:
+    services = {part.name: part for part in entry_points(group=command.SERVICES)}
+    assert set(services) == {"agent"}
+    assert all(callable(part.load()) for part in services.values())
 
 
 def test_an_unregistered_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

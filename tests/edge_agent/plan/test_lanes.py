@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -65,6 +67,16 @@ def test_too_little_memory_settles_nothing(cases: list[PastCase]) -> None:
     seen = model.predict(WINDOWS)
     assert (seen.lane, seen.confidence, seen.neighbours, seen.unlike) == ("", 0, [], True)
     assert model.expected(850) == (0, 0)
+
+
+def test_too_little_memory_does_not_load_numpy() -> None:
+    code = (
+        "import sys; from edge_agent.plan.lanes import LaneModel, PastCase;"
+        "LaneModel.fit([PastCase('a', '0' * 64, 'reroof a garage', 'express')]).predict('reroof a house');"
+        "assert not {'numpy', 'onnxruntime'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("text", ["zebra quokka xylophone", "¿¡☃", "12345"])
