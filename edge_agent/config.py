@@ -42,9 +42,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fetch_models: Annotated[bool, Meta(description="Fetch the models a release lists; without, add them by hand.")] = (
         True
     )
-    model_cache: Annotated[Path | None, Meta(description="A folder of model files to copy from before fetching.")] = (
-        None
-    )
+    model_cache: Annotated[
+        Path | None,
+        Meta(description="Another home whose models/ store is copied from before fetching, such as ~/.cache/outrider."),
+    ] = None
     inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
 

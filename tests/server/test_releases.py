@@ -39,6 +39,7 @@ owner: Clerks
 trigger: {folder: inbox}
 inputs:
   number: {required: true}
+  words: {required: true}
 business_key: [number]
 lanes: [{id: easy, label: Easy}]
 fallback: easy
@@ -46,6 +47,7 @@ steps:
   - {id: decide, planner: triage, tools: [register.decide], prompt: sorting@1}
 approvals: {roles: [clerk]}
 """
+EASY = "lane: easy, confidence: 900, reason: Small."
 MODEL = {"name": "small", "kind": "language", "sha256": "ab" * 32, "size": 1000, "source": "file:small.gguf"}
 KEY = SigningKey(b"k" * 32)
 
@@ -75,7 +77,7 @@ class Hub:
         self.write("policy.cedar", POLICY)
         self.write("schema.cedarschema", SCHEMA)
         self.write("playbooks/sorting.yaml", PLAYBOOK)
-        self.write("prompts/sorting@1.txt", "Sort this: {text}\n")
+        self.write("prompts/sorting@1.txt", "Sort this: <<< [[text]] >>>\n[[field]]:\n")
         self.write("models.json", json.dumps([MODEL]))
         self.releases = self.again()
 
@@ -352,7 +354,7 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
             "playbooks/sorting.yaml",
             PLAYBOOK.replace("planner: triage", "planer: x"),
             "playbook.field",
-            "sorting.yaml:11",
+            "sorting.yaml:12",
         ),
         ("playbooks/sorting.yaml", "a: [", "playbook.yaml", "sorting.yaml:1"),
         (
@@ -363,6 +365,25 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
         ),
         ("playbooks/sorting.yaml", PLAYBOOK.replace("sorting@1", "sorting@2"), "release.prompt", "sorting.yaml"),
         ("playbooks/sorting.yaml", b"\xff\xfe", "release.encoding", "sorting.yaml"),
+        (
+            "playbooks/sorting.yaml",
+            f"{PLAYBOOK}rules: [{{id: odd, when: {{any: [{{field: words, like: roof}}]}}, then: {{{EASY}}}}}]\n",
+            "rule.form",
+            "playbooks/sorting.yaml: rules.odd",
+        ),
+        (
+            "playbooks/sorting.yaml",
+            f"{PLAYBOOK}rules: [{{id: far, when: {{any: [{{field: words, contains: ['...']}}]}}, then: {{{EASY}}}}}]\n",
+            "plan.phrase",
+            "playbooks/sorting.yaml: rules.far",
+        ),
+        (
+            "playbooks/sorting.yaml",
+            f"{PLAYBOOK}fields: {{colour: {{type: rainbow}}}}\n",
+            "field.form",
+            "playbooks/sorting.yaml: fields.colour",
+        ),
+        ("prompts/sorting@1.txt", "Sort this, please.\n", "prompt.form", "prompts/sorting@1.txt"),
         ("playbooks/other.yml", PLAYBOOK, "release.stray-file", "playbooks/other.yml"),
         ("prompts/sorting.txt", "x", "release.stray-file", "prompts/sorting.txt"),
         ("prompts/sorting@01.txt", "x", "release.stray-file", "prompts/sorting@01.txt"),
