@@ -39,9 +39,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     model_idle_s: Annotated[
         int, Meta(ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it.")
     ] = 300
-    fetch_models: Annotated[bool, Meta(description="Fetch the models a release lists; without, add them by hand.")] = (
-        True
-    )
+    fetch_models: Annotated[bool, Meta(description="Fetch the models a release lists; else add them by hand.")] = True
     model_cache: Annotated[
         Path | None,
         Meta(description="Another home whose models/ store is copied from before fetching, such as ~/.cache/outrider."),
