@@ -156,7 +156,7 @@ def _clock(date: str, before: int, after: int) -> Iterator[Finding]:
     text = f"{off} s off the hub's" if off else "agrees with the hub's"
     if off > limits.CLOCK_SKEW_SECONDS:
         yield Finding(
-            "clock", "fail", text, "set it (NTP): leases, releases and the ends of questions are judged by it"
+            "clock", "fail", text, "set it (NTP): leases, releases and questions are judged by it"
         )
     elif off > _CLOCK_DRIFT_S:
         yield Finding("clock", "warn", text, "set it (NTP)")
