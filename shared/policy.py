@@ -62,8 +62,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Verdict(msgspec.Struct, frozen=True):
     """``rules`` are the ids of the rules that decided: for *allow* those that permit acting alone, for *ask* those
-    that hold that back, for *deny* those that forbid it. ``errors`` are Cedar's words where it erred. ``held`` says that
-    the denial is the host's own and passes (a lease can be renewed), so the run waits and does not end."""
+    that hold that back, for *deny* those that forbid it. ``errors`` are Cedar's words where it erred. ``held`` says
+    that the denial is the host's own and passes (a lease can be renewed), so the run waits and does not end."""
 
     kind: str
     rules: list[str]
