@@ -155,9 +155,7 @@ def _clock(date: str, before: int, after: int) -> Iterator[Finding]:
     off = max(before // _SECOND - hub - 1, hub - after // _SECOND - 1, 0)
     text = f"{off} s off the hub's" if off else "agrees with the hub's"
     if off > limits.CLOCK_SKEW_SECONDS:
-        yield Finding(
-            "clock", "fail", text, "set it (NTP): leases, releases and questions are judged by it"
-        )
+        yield Finding("clock", "fail", text, "set it (NTP): leases, releases and questions are judged by it")
     elif off > _CLOCK_DRIFT_S:
         yield Finding("clock", "warn", text, "set it (NTP)")
     else:
