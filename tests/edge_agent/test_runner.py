@@ -86,6 +86,9 @@ async def test_approval_is_judged_again_and_then_done(rig: Rig) -> None:
     assert rig.types(run)[4:] == ["approval.asked", "approval.answered", "verdict.given", "intent.recorded", *ENDED]
     assert decisions(rig.folder) == [("A1", "express", 1)]
     assert len(rig.learned) == 1
+    assert rig.device.actions_since_sync == 0, (
+        "the lease bounds what is done alone; a person's yes is authority of its own"
+    )
 
 
 async def test_denial_closes_the_run_and_does_nothing(rig: Rig) -> None:
