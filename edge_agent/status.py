@@ -28,6 +28,7 @@ class Tally:
     order: list[str] = field(default_factory=list)
     latencies: list[int] = field(default_factory=list)
     planners: Counter[str] = field(default_factory=Counter)
+    without_model: Counter[str] = field(default_factory=Counter)
     asked: set[str] = field(default_factory=set)
     answered: Counter[str] = field(default_factory=Counter)
 
@@ -41,6 +42,8 @@ class Tally:
             case e.PlanMade() as plan:
                 self.latencies.append(plan.latency_us)
                 self.planners[plan.planner] += 1
+                if not plan.model:
+                    self.without_model[plan.planner] += 1
             case e.ApprovalAsked():
                 self.asked.add(entry.run)
             case e.ApprovalAnswered(answer=answer):
@@ -114,8 +117,9 @@ def status(home: Home) -> dict[str, Any]:
         "denied": closed["denied"] + closed["declined"],
         "planner": {"p50_us": percentile(found.latencies, 500), "p95_us": percentile(found.latencies, 950)},
         "planners": dict(found.planners),
-        "model_calls": found.planners["model"],
-        "model_calls_avoided": sum(found.planners.values()) - found.planners["model"],
+        "model_calls": sum(found.planners.values()) - sum(found.without_model.values()),
+        "model_calls_avoided": sum(found.without_model.values()),
+        "model_calls_avoided_by": dict(found.without_model),
         "sources": sources,
         "problems": live["problems"] if live else [],
         "model": live["model"] if live else None,

@@ -395,7 +395,7 @@ def _parts(model: Json) -> list[Json]:
 def _summary(status: Json) -> list[tuple[str, str]]:
     planner = status["planner"]
     lanes = ", ".join(f"{lane} {count}" for lane, count in sorted(status["lanes"].items()))
-    by = status["planners"]
+    by = status["model_calls_avoided_by"]
     avoided = f"{by.get('rules', 0)}, by memory {by.get('memory', 0)}; made {status['model_calls']}"
     return [
         ("cases by lane", lanes),

@@ -90,7 +90,7 @@ class Planner:
         items = [ItemRef(source.id, source.sha256) for source in found.sources if source.kind == "item"]
         made = PlanMade(
             step=step_id,
-            planner="model" if found.model_calls else found.planner,
+            planner=found.planner,
             prompt=found.prompt,
             model=found.model,
             label=lane,

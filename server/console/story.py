@@ -166,7 +166,7 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
             Fact("Abstained", facts["abstained"]) if facts["abstained"] else None,
             Fact("Took", formats.took(facts["latency_us"])),
             Fact("Tokens", _tokens(facts)) if facts["prompt_tokens"] or facts["generated_tokens"] else None,
-            _code("Model", facts["model"]),
+            _code("Model asked about open fields", facts["model"]),
             Fact("Prompt", facts["prompt"]) if facts["prompt"] else None,
             Fact("Cost", formats.cents(facts["cost_cents"])) if facts["cost_cents"] else None,
         ]

@@ -46,7 +46,8 @@ async def test_counts_come_from_the_log(rig: Rig) -> None:
     assert found["outcomes"] == {"done": 3, "denied": 1}
     assert (found["decided_alone"], found["asked"], found["answered"], found["denied"]) == (3, 1, 0, 1)
     assert found["lanes"] == {"express": 5}
-    assert found["planners"] == {"rules": 5} and found["model_calls"] == 0 and found["model_calls_avoided"] == 5
+    assert found["planners"] == found["model_calls_avoided_by"] == {"rules": 5}
+    assert found["model_calls"] == 0 and found["model_calls_avoided"] == 5
     assert found["lease"]["actions_left"] == 97 and found["lease"]["value_left_cents"] == 10**9 - 300_000
     assert (found["synced"], found["cosigned"], found["log"]["size"]) == (0, False, rig.journal.committed)
     assert found["sources"] == [
