@@ -106,7 +106,8 @@ class Planner:
             abstained="plan.argument-missing" if missing else found.abstained,
         )
         body = _body(playbook, found, lane, action, past.items)
-        return Planned(ContextRecalled(step=step_id, items=items, latency_us=recalled_us), made, body, action)
+        searched_us = recalled_us + found.timings.embed_us + found.timings.memory_us
+        return Planned(ContextRecalled(step=step_id, items=items, latency_us=searched_us), made, body, action)
 
     async def _recall(self, wanted: MemoryContext) -> _Past:
         """Past decisions, fitted. Fitting takes up to a second for thousands of items, so it is done off the loop and
