@@ -128,7 +128,9 @@ def status(home: Home) -> dict[str, Any]:
 
 
 def _lane(run: Run) -> str:
-    return run.plan.label if run.plan else ""
+    """The lane in force: the planner's, or the one a person put in its place."""
+    judged = run.verdict.context.get("label") if run.verdict else None
+    return str(judged) if judged else (run.plan.label if run.plan else "")
 
 
 def _sources(log: LogReader) -> list[dict[str, Any]]:
@@ -183,7 +185,7 @@ def _row(log: LogReader, run: Run) -> dict[str, Any]:
         "status": run.status,
         "outcome": run.closed.outcome if run.closed else "",
         "code": run.closed.code if run.closed else "",
-        "lane": run.plan.label if run.plan else "",
+        "lane": _lane(run),
         "planner": run.plan.planner if run.plan else "",
         "confidence": run.plan.confidence if run.plan else 0,
         "verdict": run.verdict.verdict if run.verdict else "",
