@@ -196,7 +196,7 @@ def _count(field: Field, tokens: list[Word]) -> Found | None:
 
 
 def _scope(text: str) -> Found | None:
-    """The first clause with at least three words, shortened at a word."""
+    """The first clause with at least three words; a long one is shortened at its last comma that fits, or at a word."""
     for match in _CLAUSE.finditer(text):
         inner = split(match.group())
         if len(inner) < 3:
@@ -204,5 +204,9 @@ def _scope(text: str) -> Found | None:
         start = match.start() + inner[0].start
         ends = [match.start() + word.end for word in inner if match.start() + word.end - start <= SCOPE_CHARS]
         if ends:
-            return Found(text[start : ends[-1]], start, ends[-1])
+            end = ends[-1]
+            if len(ends) < len(inner):
+                comma = text.rfind(",", start, end)
+                end = max((place for place in ends[2:] if place <= comma), default=end)
+            return Found(text[start:end], start, end)
     return None
