@@ -18,7 +18,6 @@ from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
 from edge_agent.journal import Journal
-from edge_agent.library import Library
 from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
@@ -26,6 +25,7 @@ from edge_agent.memory import Memory
 from edge_agent.models.engine import Models
 from edge_agent.models.obtain import obtain
 from edge_agent.plan.planner import Planner
+from edge_agent.releases import Releases
 from edge_agent.runner import Runner
 from edge_agent.sense.inbox import Inbox, Intake
 from edge_agent.tools import Tool
@@ -90,7 +90,7 @@ class Agent:
         self._journal.listen(self._committed)
         self._memory = Memory(home.memory)
         self._updates = Updates(home.root, self.identity.hub_url)
-        self._library = Library(self._updates, now_us)
+        self._releases = Releases(self._updates, now_us)
         self._troubles = Troubles()
         self._models = Models(
             home.root, threads=config.model_threads, idle_s=float(config.model_idle_s) if config.model_idle_s else None
@@ -113,7 +113,7 @@ class Agent:
             self._guard,
             self._planner,
             Hands(_tools(home), now=now_us),
-            release=self._library.get,
+            release=self._releases.get,
             at_once=config.runs_at_once,
             trouble=self.trouble,
             learn=self._learn,
@@ -156,7 +156,7 @@ class Agent:
     async def _begin(self) -> None:
         if self._device.release is not None:
             try:
-                await self._use(self._library.get(self._device.release.release))
+                await self._use(self._releases.get(self._device.release.release))
             except OutriderError as error:
                 self.trouble(error)
         self._runner.wake_all()
@@ -181,7 +181,7 @@ class Agent:
         if self._device.release is None:
             return None
         try:
-            release = self._library.get(self._device.release.release)
+            release = self._releases.get(self._device.release.release)
         except OutriderError as error:
             self.trouble(error)
             return None
@@ -191,7 +191,7 @@ class Agent:
         """Remember what a person confirmed: the next case like it is nearer to a precedent."""
         from shared.memory import Item
 
-        release = self._library.get(run.opened.release)
+        release = self._releases.get(run.opened.release)
         context = release.playbooks[run.opened.playbook].context
         text = event["inputs"].get(release.setups[run.opened.playbook, run.step].text)
         lane = action.arguments.get("lane")
@@ -225,7 +225,7 @@ class Agent:
         if self._device.release is not None and self._device.release.release == assignment.release:
             return
         try:
-            release = await self._library.fetch(assignment.release)
+            release = await self._releases.fetch(assignment.release)
         except (Tampered, BadInput, Refused) as error:
             await self._journal.append(Draft(ReleaseRefused(release=assignment.release, code=error.code)))
             raise
@@ -337,7 +337,7 @@ class Agent:
         installed = self._device.release
         if installed is None:
             return
-        for playbook in self._library.get(installed.release).playbooks.values():
+        for playbook in self._releases.get(installed.release).playbooks.values():
             inbox = inboxes.setdefault(playbook.trigger.folder, Inbox(self._home.inboxes / playbook.trigger.folder))
             for path in inbox.ready():
                 for run in await self._intake.take(path, playbook, installed.release):
@@ -360,7 +360,7 @@ class Agent:
         if installed is None or not self._link.up:
             return
         if now_us() - await asyncio.to_thread(self._updates.confirmed_at) > _CONFIRM_S * 1_000_000:
-            await self._library.fetch(installed.release)
+            await self._releases.fetch(installed.release)
 
     async def _show_life(self) -> None:
         """``live.json``: what only the running process knows, for ``agent status``."""

@@ -261,7 +261,7 @@ def test_a_known_name_keeps_its_bytes(tmp_path: Path, store: ModelStore) -> None
         "tiny",
         "ftp:x",
         "pypi:-r",
-        "pypi:--index-url=x",
+        "pypi:--target=x",
         "pypi:a b",
         "pypi:a9..1",
         "pypi:a1..9999",

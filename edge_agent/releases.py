@@ -9,7 +9,7 @@ from edge_agent.link.updates import Updates
 from shared.release import Release
 
 
-class Library:
+class Releases:
     """Keeps opened releases. What is not yet open is verified again from the cache before it is used."""
 
     def __init__(self, updates: Updates, now: Callable[[], int]) -> None:
