@@ -9,6 +9,7 @@ doubt, for a person.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 
 from edge_agent.tools import Receipt, Tool
@@ -77,24 +78,27 @@ class Hands:
                 if attempt == _TRIES:
                     return await self._after_silence(run, step, action, tool, started)
                 await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 1))
-                if tool.askable and (known := await self._asked(tool, action.key)) is not None:
-                    return self._result(run, step, action.key, known, "asked", attempt, started)
+                if tool.askable:
+                    try:
+                        known = await tool.ask(action.key)
+                    except Unavailable:
+                        if not tool.idempotent:  # nobody knows, and sending again could do it twice
+                            return Draft(IntentDoubted(step=step, key=action.key), run)
+                        continue
+                    if known is not None:
+                        return self._result(run, step, action.key, known, "asked", attempt, started)
             else:
                 return self._result(run, step, action.key, receipt, how, attempt, started)
         raise AssertionError("the loop returns")
 
     async def _after_silence(self, run: str, step: str, action: Action, tool: Tool, started: int) -> Draft:
         """The last try failed too. Only a tool that answers for the key can turn silence into a result."""
-        known = await self._asked(tool, action.key) if tool.askable else None
-        if known is not None:
-            return self._result(run, step, action.key, known, "asked", _TRIES, started)
+        if tool.askable:
+            with contextlib.suppress(Unavailable):
+                known = await tool.ask(action.key)
+                if known is not None:
+                    return self._result(run, step, action.key, known, "asked", _TRIES, started)
         return Draft(IntentDoubted(step=step, key=action.key), run)
-
-    async def _asked(self, tool: Tool, key: str) -> Receipt | None:
-        try:
-            return await tool.ask(key)
-        except Unavailable:
-            return None
 
     async def observe(self, run: str, step: str, action: Action) -> Draft:
         """Read the outcome back and compare it with what the action said it would be."""

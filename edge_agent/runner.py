@@ -211,7 +211,11 @@ class Runner:
                     await self._settle_or_act(turn, action, step.move)
                 case Move.OBSERVE:
                     assert action is not None
-                    turn.take(await self._hands.observe(run_id, turn.run.step, action))
+                    try:
+                        turn.take(await self._hands.observe(run_id, turn.run.step, action))
+                    except OutriderError:
+                        await turn.commit()  # what came of the intent is known, even if it cannot be looked at now
+                        raise
                 case Move.CLOSE:
                     turn.add(RunClosed(outcome=step.outcome, code=step.code))
                 case Move.WAIT | Move.HOLD | Move.STOP:

@@ -409,6 +409,30 @@ class Flaky(Register):
         return await super().send(action, key)
 
 
+class Mute(Register):
+    """Takes the effect and never answers; asking fails too. ``sent`` counts how often it was sent to."""
+
+    idempotent = False
+    sent = 0
+
+    async def send(self, action: Action, key: str) -> Receipt:
+        type(self).sent += 1
+        await super().send(action, key)
+        raise Unavailable("tool.down", "no answer", advice="wait")
+
+    async def ask(self, key: str) -> Receipt | None:
+        raise Unavailable("tool.down", "no answer", advice="wait")
+
+
+class Blind(Register):
+    """Acts, and cannot be read back."""
+
+    askable = idempotent = False
+
+    async def observe(self, action: Action, key: str) -> tuple[bool, dict[str, Any]]:
+        raise Unavailable("tool.down", "no answer", advice="wait")
+
+
 class Stern(Register):
     async def send(self, action: Action, key: str) -> Receipt:
         raise Refused("tool.no", "it says no", advice="ask its owner")
@@ -429,6 +453,22 @@ async def test_a_tool_that_is_down_for_a_moment_is_tried_again(tmp_path: Path) -
     result = rig.journal.run_entries(run)[5].facts
     assert isinstance(result, ResultRecorded)
     assert result.attempts == 3
+    rig.close()
+
+
+async def test_silence_from_a_tool_that_may_not_be_sent_to_twice_is_a_doubt(tmp_path: Path) -> None:
+    """That it could be asked does not help while it cannot be reached: never retry blindly."""
+    Mute.sent = 0
+    rig, run = await _with_tool(tmp_path, Mute)
+    assert Mute.sent == 1
+    assert rig.device.runs[run].status == "doubted"
+    rig.close()
+
+
+async def test_a_known_result_is_kept_when_the_outcome_cannot_be_read_back(tmp_path: Path) -> None:
+    rig, run = await _with_tool(tmp_path, Blind)
+    assert rig.types(run) == [*ALONE, "result.recorded"]
+    assert [error.code for error in rig.troubles] == ["tool.down"]
     rig.close()
 
 
