@@ -17,7 +17,7 @@ from edge_agent.act import Hands
 from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
-from edge_agent.journal import Journal
+from edge_agent.journal import Journal, LogReader
 from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
@@ -26,23 +26,27 @@ from edge_agent.models.engine import Models
 from edge_agent.models.obtain import obtain
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
-from edge_agent.runner import Runner
+from edge_agent.runner import Engine, Runner, Times
+from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Inbox, Intake
 from edge_agent.tools import Tool
+from edge_agent.tools.build import build
+from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register
 from shared.actions import Action
 from shared.entries import DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
 from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import Envelope
-from shared.policy import Policy
+from shared.policy import Asking, Policy
 from shared.protocol import Status
-from shared.release import Answer, Assignment, Lease, Release, Revocation, open_signed
-from shared.runs import Device, Run
+from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, open_signed
+from shared.runs import Device, Run, Step, fold_version, load, save
 
 _BATCH_TEXTS = 64
 _LIVE_S = 1.0
 _DUE_S = 30.0
 _CONFIRM_S = 24 * 3600
+_SNAPSHOT_EVERY = 8192  # entries between two snapshots of the fold
 
 
 def _local(at: int) -> datetime.datetime:
@@ -83,10 +87,8 @@ class Agent:
         self._journal = Journal(
             home.log, self.identity.origin, load_key(home.keys / "log.key"), now=now_us, software=SOFTWARE
         )
-        self._device = Device()
-        for entry in self._journal.entries():
-            self._device.fold(entry)
-        self._device.synced(self._journal.cosigned_size())
+        self._device = open_fold(self._journal)
+        self._snapshot_size = self._device.size
         self._journal.listen(self._committed)
         self._memory = Memory(home.memory)
         self._updates = Updates(home.root, self.identity.hub_url)
@@ -107,16 +109,25 @@ class Agent:
             now=now_us,
             local=_local,
         )
+        self._hands = Hands(self._tools(), now=now_us)
+        times = Times(local=_local, monotonic=time.monotonic)
         self._runner = Runner(
             self._journal,
             self._device,
-            self._guard,
-            self._planner,
-            Hands(_tools(home), now=now_us),
-            release=self._releases.get,
+            Engine(
+                self._journal,
+                self._device,
+                self._guard,
+                self._planner,
+                self._hands,
+                release=self._releases.get,
+                asking=self._asking,
+                times=times,
+                learn=self._learn,
+            ),
+            times,
             at_once=config.runs_at_once,
             trouble=self.trouble,
-            learn=self._learn,
         )
         self._intake = Intake(self._journal, self._device, taken=home.taken, refused=home.refused)
         self._link = Link(
@@ -165,6 +176,7 @@ class Agent:
         if self._obtaining is not None:
             self._obtaining.cancel()
         await self._models.close()
+        await self._hands.close()
         with contextlib.suppress(OSError):
             self._home.live.unlink(missing_ok=True)
         self._memory.close()
@@ -174,6 +186,26 @@ class Agent:
     def _committed(self, entries: list[Entry]) -> None:
         for entry in entries:
             self._device.fold(entry)
+        self._runner.committed(entries)
+        if self._device.size - self._snapshot_size >= _SNAPSHOT_EVERY:
+            self._keep_snapshot()
+
+    def _keep_snapshot(self) -> None:
+        """Write the fold down, so that the next start reads only what came after it."""
+        self._snapshot_size = self._device.size
+        self._journal.keep_snapshot(self._device.size, fold_version(), save(self._device))
+
+    def _tools(self) -> dict[str, Tool]:
+        """The tools of ``tools.toml``, and those every agent has."""
+        secrets = Secrets(self._home.secrets)
+        try:
+            found, troubles = build(self._home.tools, self._home.tool_state, secret=secrets.get, now=now_us)
+        except OutriderError as error:
+            found, troubles = {}, [error]
+        for trouble in troubles:
+            self.trouble(trouble)
+        own: list[Tool] = [Register(self._home.register), Confirm()]
+        return {tool.name: tool for tool in own} | found
 
     # --- what the rooms ask ---------------------------------------------------------------------------------------
 
@@ -187,17 +219,25 @@ class Agent:
             return None
         return release.policy, release.number
 
-    def _learn(self, run: Run, action: Action, event: dict[str, Any]) -> None:
+    def _asking(self, rules: list[str]) -> Asking:
+        """How the installed policy wants people to be asked."""
+        installed = self._policy()
+        return installed[0].asking(rules) if installed is not None else Asking(people=1, similar_s=0, local=False)
+
+    def _learn(self, run: Run, step: Step, action: Action, event: dict[str, Any]) -> None:
         """Remember what a person confirmed: the next case like it is nearer to a precedent."""
         from shared.memory import Item
 
         release = self._releases.get(run.opened.release)
         context = release.playbooks[run.opened.playbook].context
-        text = event["inputs"].get(release.setups[run.opened.playbook, run.step].text)
-        lane = action.arguments.get("lane")
-        if context is None or not isinstance(text, str) or not isinstance(lane, str) or run.answer is None:
+        setup = release.setups.get((run.opened.playbook, step.id.partition("#")[0]))
+        if setup is None:
             return
-        fields = {"lane": lane, "decided_by": run.answer.by}
+        text = event["inputs"].get(setup.text)
+        lane = action.arguments.get("lane")
+        if context is None or not isinstance(text, str) or not isinstance(lane, str) or step.answer is None:
+            return
+        fields = {"lane": lane, "decided_by": step.answer.by}
         item = Item(kind="decision", text=text, source=f"run {run.id}", scope=context.memory.scope, fields=fields)
         self._memory.add([item])
         self._remember.set()
@@ -211,6 +251,8 @@ class Agent:
                 await self._take_assignment(open_signed(envelope, Assignment, key, device))
             case "lease":
                 await self._take_lease(open_signed(envelope, Lease, key, device))
+            case "order":
+                await self._runner.order(open_signed(envelope, Order, key, device), envelope)
             case "answer":
                 await self._runner.answer(open_signed(envelope, Answer, key, device), envelope)
             case "revocation":
@@ -338,17 +380,19 @@ class Agent:
         if installed is None:
             return
         for playbook in self._releases.get(installed.release).playbooks.values():
-            inbox = inboxes.setdefault(playbook.trigger.folder, Inbox(self._home.inboxes / playbook.trigger.folder))
+            folder = playbook.trigger.folder
+            if folder is None:
+                continue
+            inbox = inboxes.setdefault(folder, Inbox(self._home.inboxes / folder))
             for path in inbox.ready():
                 for run in await self._intake.take(path, playbook, installed.release):
                     self._runner.wake(run)
                 self._runner.wake_all()
 
     async def _look_for_due(self) -> None:
-        """What only time brings: expired questions, and the daily word from the hub that the release still stands."""
+        """The daily word from the hub that the release still stands."""
         while True:
             await asyncio.sleep(_DUE_S)
-            self._runner.wake_due()
             try:
                 await self._confirm_release()
             except OutriderError as error:
@@ -385,9 +429,14 @@ class Agent:
             await asyncio.sleep(_LIVE_S)
 
 
-def _tools(home: Home) -> dict[str, Tool]:
-    register = Register(home.register)
-    return {register.name: register}
+def open_fold(journal: LogReader) -> Device:
+    """The fold of a log: from its newest snapshot, if there is one that this software understands, and what came after."""
+    kept = journal.snapshot(fold_version())
+    device = (load(kept[1]) if kept is not None else None) or Device()
+    for entry in journal.entries(device.size):
+        device.fold(entry)
+    device.synced(journal.cosigned_size())
+    return device
 
 
 def _rss() -> int:

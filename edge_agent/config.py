@@ -92,6 +92,10 @@ class Home:
         self.taken = root / "taken"
         self.refused = root / "refused"
         self.register = root / "register.sqlite3"
+        self.tools = root / "tools.toml"
+        self.tool_state = root / "tools"
+        self.secrets = root / "secrets"
+        self.api = root / "api.json"
 
     def make(self) -> None:
         """Create the folders, private to this user."""

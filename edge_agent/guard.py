@@ -23,8 +23,10 @@ _MONTH_S = 31 * 86_400  # what "no contact yet" and "no lease" count as, in seco
 @dataclass(frozen=True)
 class Case:
     """What the guard is told of an action besides the run itself. ``label`` is the outcome it brings about, which after
-    a correction is the person's and not the plan's. ``approved`` is true on the second judgement, after a person said
-    yes."""
+    a correction is the person's and not the plan's. ``source`` is who asks for it: ``playbook`` or ``assistant``;
+    ``undo`` that it takes an earlier effect back. ``approved`` is true on the second judgement, after a person said
+    yes. ``installed`` is false where this agent lacks the tool; ``confirm`` where the playbook wants a person's word
+    whatever the policy says; ``budget`` is what is left of the playbook's, in actions and cents, ``None`` for no end."""
 
     action: str
     tool: str
@@ -33,6 +35,12 @@ class Case:
     urgency: str
     value_cents: int
     approved: bool
+    risk: str = "medium"
+    source: str = "playbook"
+    undo: bool = False
+    installed: bool = True
+    confirm: bool = False
+    budget: tuple[int | None, int | None] = (None, None)
 
 
 class Guard:
@@ -57,21 +65,23 @@ class Guard:
         self._in_question = in_question
         self._now = now
         self._local = local
-        self._reserved: list[int] = []
+        self._reserved: list[tuple[str, int]] = []  # playbook and cents
 
     def judge(self, run: Run, plan: PlanMade, case: Case) -> tuple[Verdict, VerdictGiven]:
         """The verdict, and the facts to record: with its whole context, so that it can be judged again anywhere."""
         now = self._now()
         context = self._context(run, plan, case, now)
         installed = self._policy()
-        held = self._held(now)
+        held = self._held(now) if case.installed else "host:tool-missing"
         if installed is None:
             verdict, release = deny("host:no-policy"), 0
         elif held:
             verdict, release = deny(held), installed[1]
         else:
+            context = installed[0].context(context)
             judged = installed[0].judge(Request(self._name, case.tool, context))
-            verdict, release = self._within_lease(judged, case.value_cents), installed[1]
+            verdict = self._within_lease(self._within_playbook(judged, run, case), case.value_cents)
+            release = installed[1]
         facts = VerdictGiven(
             step=plan.step,
             action=case.action,
@@ -98,6 +108,19 @@ class Guard:
             return "host:lease-expired"
         return ""
 
+    def _within_playbook(self, verdict: Verdict, run: Run, case: Case) -> Verdict:
+        """What the policy lets be done alone is still for a person where the playbook says so, or its budget ends."""
+        if verdict.kind != ALLOW or case.approved:
+            return verdict
+        if case.confirm:
+            return Verdict(ASK, ["host:confirm"])
+        mine = [cents for playbook, cents in self._reserved if playbook == run.opened.playbook]
+        actions, cents = case.budget
+        over = actions is not None and actions - len(mine) < 1
+        if over or (cents is not None and cents - sum(mine) < case.value_cents):
+            return Verdict(ASK, ["host:over-budget"])
+        return verdict
+
     def _within_lease(self, verdict: Verdict, value_cents: int) -> Verdict:
         """The lease's budget bounds what is done without a person. What would never fit into it is for a person; what
         fits, but not before the next sync, waits for that."""
@@ -107,7 +130,7 @@ class Guard:
         if value_cents > lease.value_cents:
             return Verdict(ASK, ["host:over-lease"])
         actions = self._device.actions_since_sync + len(self._reserved)
-        value = self._device.value_since_sync + sum(self._reserved)
+        value = self._device.value_since_sync + sum(cents for _, cents in self._reserved)
         if actions + 1 > lease.actions or value + value_cents > lease.value_cents:
             return deny("host:lease-spent")
         return verdict
@@ -129,22 +152,25 @@ class Guard:
             "lease_age_s": max(0, now - lease.issued_at) // _US if lease else _MONTH_S,
             "lease_left_s": max(0, lease.expires_at - now) // _US if lease else 0,
             "actions_since_sync": self._device.actions_since_sync + len(self._reserved),
-            "value_since_sync_cents": self._device.value_since_sync + sum(self._reserved),
+            "value_since_sync_cents": self._device.value_since_sync + sum(cents for _, cents in self._reserved),
             "local_hour": local.hour,
             "local_weekday": local.weekday(),
             "abstained": bool(plan.abstained),
             "approved": case.approved,
+            "risk": case.risk,
+            "undo": case.undo,
+            "source": case.source,
+            "run_actions": run.actions,
+            "run_cents": run.cents,
         }
 
     @contextmanager
-    def reserve(self, verdict: Verdict, value_cents: int) -> Iterator[None]:
-        """Count an allowed action against the lease from its verdict on, not only once its intent is committed: runs
-        that are judged side by side must not all spend the same last action."""
-        if verdict.kind != ALLOW:
-            yield
-            return
-        self._reserved.append(value_cents)
+    def reserve(self, playbook: str, value_cents: int) -> Iterator[None]:
+        """Count an allowed action against lease and budgets from its verdict on, not only once its intent is committed:
+        runs that are judged side by side must not all spend the same last action."""
+        held = (playbook, value_cents)
+        self._reserved.append(held)
         try:
             yield
         finally:
-            self._reserved.remove(value_cents)
+            self._reserved.remove(held)

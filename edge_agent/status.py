@@ -23,7 +23,7 @@ _STALE_S = 10.0
 class Tally:
     """Counts over a whole log. Latencies are of planning, in microseconds."""
 
-    device: Device = field(default_factory=Device)
+    device: Device = field(default_factory=lambda: Device(closed={}))
     runs: dict[str, Run] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     latencies: list[int] = field(default_factory=list)
@@ -44,9 +44,9 @@ class Tally:
                 self.planners[plan.planner] += 1
                 if not plan.model:
                     self.without_model[plan.planner] += 1
-            case e.ApprovalAsked():
+            case e.ApprovalAskedV1():
                 self.asked.add(entry.run)
-            case e.ApprovalAnswered(answer=answer):
+            case e.ApprovalAnsweredV1(answer=answer):
                 self.answered[answer] += 1
 
 
@@ -80,7 +80,7 @@ def status(home: Home) -> dict[str, Any]:
         log.close()
     lease, release, live = found.device.lease, found.device.release, _live(home)
     found.device.synced(synced)
-    closed = Counter(found.device.closed.values())
+    closed = Counter((found.device.closed or {}).values())
     open_runs = Counter(run.status for run in found.device.runs.values())
     return {
         "device": identity.device,
@@ -107,10 +107,13 @@ def status(home: Home) -> dict[str, Any]:
             "waiting": open_runs["waiting"],
             "held": open_runs["held"],
             "in_doubt": open_runs["doubted"],
+            "left": open_runs["left"],
+            "paused": open_runs["paused"],
+            "failed": len(found.device.failed),
             "closed": sum(closed.values()),
         },
         "outcomes": dict(closed),
-        "lanes": dict(Counter(_lane(run) for run in found.runs.values() if run.plan)),
+        "lanes": dict(Counter(_lane(run) for run in found.runs.values() if run.shown.plan)),
         "decided_alone": sum(decided_alone(run) for run in found.runs.values()),
         "asked": len(found.asked),
         "answered": sum(found.answered.values()),
@@ -129,8 +132,9 @@ def status(home: Home) -> dict[str, Any]:
 
 def _lane(run: Run) -> str:
     """The lane in force: the planner's, or the one a person put in its place."""
-    judged = run.verdict.context.get("label") if run.verdict else None
-    return str(judged) if judged else (run.plan.label if run.plan else "")
+    step = run.shown
+    judged = step.verdict.context.get("label") if step.verdict else None
+    return str(judged) if judged else (step.plan.label if step.plan else "")
 
 
 def _sources(log: LogReader) -> list[dict[str, Any]]:
@@ -178,7 +182,8 @@ def runs(home: Home, *, waiting: bool = False) -> list[dict[str, Any]]:
 
 def _row(log: LogReader, run: Run) -> dict[str, Any]:
     event = log.body(run.seq) or {}
-    plan = log.body(run.plan_seq) if run.plan_seq >= 0 else None
+    step = run.shown
+    plan = log.body(step.plan_seq) if step.plan_seq >= 0 else None
     return {
         "run": run.id,
         "subject": event.get("subject", ""),
@@ -186,14 +191,15 @@ def _row(log: LogReader, run: Run) -> dict[str, Any]:
         "outcome": run.closed.outcome if run.closed else "",
         "code": run.closed.code if run.closed else "",
         "lane": _lane(run),
-        "planner": run.plan.planner if run.plan else "",
-        "confidence": run.plan.confidence if run.plan else 0,
-        "verdict": run.verdict.verdict if run.verdict else "",
-        "rules": run.verdict.rules if run.verdict else [],
+        "step": step.id,
+        "planner": step.plan.planner if step.plan else "",
+        "confidence": step.plan.confidence if step.plan else 0,
+        "verdict": step.verdict.verdict if step.verdict else "",
+        "rules": step.verdict.rules if step.verdict else [],
         "reason": (plan or {}).get("reason", ""),
-        "approval": run.approval.approval if run.approval else "",
-        "expires_at": run.approval.expires_at if run.approval else 0,
-        "by": run.answer.by if run.answer else "",
+        "approval": step.approval.approval if step.approval else "",
+        "expires_at": step.approval.expires_at if step.approval else 0,
+        "by": step.answer.by if step.answer else "",
         "opened_at": run.at,
         "closed_at": run.closed_at,
     }

@@ -88,7 +88,7 @@ class _Auditor:
         self._hub = hub
         self._hub_key = hub_key
         self._tree = Frontier()
-        self._device = Device()
+        self._device = Device(closed={})
         self._last: Entry | None = None
         self._key: PublicKey | None = None
         self._signed = 0
@@ -161,4 +161,4 @@ class _Auditor:
             report.bad_entry = self._signed
             raise Tampered("log.unsigned", "the newest entries have no checkpoint", advice="they were added by hand")
         report.root = self._tree.root().hex()
-        report.runs_closed, report.runs_open = len(self._device.closed), len(self._device.runs)
+        report.runs_closed, report.runs_open = len(self._device.closed or ()), len(self._device.runs)

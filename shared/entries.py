@@ -101,8 +101,8 @@ class SourceRefused(Facts, frozen=True):
     code: str
 
 
-class RunOpened(Facts, frozen=True):
-    """An event opened a run; its versions are pinned here. Bodies: ``shared`` (fields the hub may see), ``private``."""
+class RunOpenedV1(Facts, frozen=True):
+    """The first version of ``run.opened``: no parent, no dry run."""
 
     playbook: str
     playbook_version: int
@@ -111,6 +111,17 @@ class RunOpened(Facts, frozen=True):
     trigger: str
     subject_sha256: str
     private_fields: bool
+
+
+class RunOpened(RunOpenedV1, frozen=True):
+    """An event opened a run; its versions are pinned here. ``parent`` and ``parent_step`` name the run that waits for
+    this one, ``by`` the person or program that asked for it. A dry run plans and is judged, and does nothing. Bodies:
+    ``shared`` (fields the hub may see), ``private``."""
+
+    dry_run: bool = False
+    parent: str = ""
+    parent_step: str = ""
+    by: str = ""
 
 
 class ContextRecalled(Facts, frozen=True):
@@ -153,8 +164,8 @@ class VerdictGiven(Facts, frozen=True):
     context: dict[str, int | bool | str]
 
 
-class ApprovalAsked(Facts, frozen=True):
-    """The run waits for a person. Bound to the digest of the exact action; dead after ``expires_at``."""
+class ApprovalAskedV1(Facts, frozen=True):
+    """The first version of ``approval.asked``: one person, at the hub."""
 
     step: str
     approval: str
@@ -163,9 +174,27 @@ class ApprovalAsked(Facts, frozen=True):
     expires_at: int
 
 
-class ApprovalAnswered(Facts, frozen=True):
-    """A person's signed answer arrived. ``corrected`` is the digest of the action they put in its place. Body: the
-    signed envelope with reason and correction."""
+class ApprovalAsked(ApprovalAskedV1, frozen=True):
+    """The run waits for ``needed`` different people. Bound to the digest of the exact action; dead after
+    ``expires_at``. Where policy says so, the answer may be given at this computer (``local``), or for all actions like
+    this one during ``similar_s`` seconds."""
+
+    needed: int = 1
+    local: bool = False
+    similar_s: int = 0
+
+
+class ApprovalEscalated(Facts, frozen=True):
+    """Nobody answered in time: from now on ``roles`` may answer too. ``level`` counts from 1."""
+
+    step: str
+    approval: str
+    level: int
+    roles: list[str]
+
+
+class ApprovalAnsweredV1(Facts, frozen=True):
+    """The first version of ``approval.answered``: always from the hub, for one action."""
 
     step: str
     approval: str
@@ -173,6 +202,25 @@ class ApprovalAnswered(Facts, frozen=True):
     answer: str
     corrected: str
     by: str
+
+
+class ApprovalAnswered(ApprovalAnsweredV1, frozen=True):
+    """One person's answer arrived. ``corrected`` is the digest of the action they put in its place. ``place`` is where
+    it was given: ``hub``, whose signed envelope is the body, or ``local``. Until ``similar_until`` it covers actions
+    like this one; 0 where it does not."""
+
+    place: str = "hub"
+    similar_until: int = 0
+
+
+class ApprovalCovered(Facts, frozen=True):
+    """No question is asked, because the answer to ``grant`` covers actions like this one. ``approval`` is this
+    action's own name for it, used once like any other."""
+
+    step: str
+    approval: str
+    action: str
+    grant: str
 
 
 class ApprovalVoided(Facts, frozen=True):
@@ -221,11 +269,88 @@ class EffectObserved(Facts, frozen=True):
     matches: bool
 
 
+class StepEntered(Facts, frozen=True):
+    """A step began that is not an action. ``kind`` is ``time``, ``event``, ``run``, ``each`` or ``together``. ``until``
+    is when a timer rings, 0 for none; ``count`` how many items ``each`` has; ``ref`` the child run, or the event's name
+    and key as a hash. Body of ``each``: the items."""
+
+    step: str
+    kind: str
+    until: int
+    count: int
+    ref: str
+
+
+class StepEnded(Facts, frozen=True):
+    """What a step waited for has come. ``code`` is ``time``, ``event``, or the child run's outcome. Body of an event:
+    its payload."""
+
+    step: str
+    code: str
+
+
+class StepSkipped(Facts, frozen=True):
+    """Its condition did not hold."""
+
+    step: str
+
+
+class StepRehearsed(Facts, frozen=True):
+    """In a dry run: this action would have been done, or asked about, and was not."""
+
+    step: str
+    action: str
+    verdict: str
+
+
+class StepFailed(Facts, frozen=True):
+    """A step could not go on for a reason that is no tool's: a time limit, a budget, an expression. Body: message and
+    advice."""
+
+    step: str
+    code: str
+
+
+class UndoBegun(Facts, frozen=True):
+    """From here on the run takes back what it did, newest first, and then ends with this outcome and code."""
+
+    outcome: str
+    code: str
+
+
+class UndoLeft(Facts, frozen=True):
+    """No tool can take this step's effect back, or the attempt failed: a person must. ``step`` is the step that acted.
+    Body: what to do."""
+
+    step: str
+    code: str
+
+
+class RunOrdered(Facts, frozen=True):
+    """A person's order about a run: ``pause``, ``resume``, ``cancel``, ``retry``, ``dismiss``; or about one step of it:
+    ``happened`` and ``not-happened`` settle a doubt, ``handled`` says that a person took an effect back. ``place`` is
+    ``hub``, whose signed envelope is the body, ``local``, or ``parent`` for what a run orders its children."""
+
+    order: str
+    id: str
+    step: str
+    by: str
+    place: str
+
+
 class RunClosed(Facts, frozen=True):
     """The run's end. ``code`` says why where it did not end well."""
 
     outcome: str
     code: str
+
+
+class EventReceived(Facts, frozen=True):
+    """Something happened outside that runs may open on or wait for. ``ref`` is the hash of its name and key, and comes
+    once. Body: name, key and payload."""
+
+    name: str
+    ref: str
 
 
 class HubPinned(Facts, frozen=True):
@@ -270,14 +395,32 @@ class ReleasePublished(Facts, frozen=True):
     files: dict[str, str]
 
 
-class ApprovalDecided(Facts, frozen=True):
-    """A person's answer, as signed and sent to the device. Body: the reason and any correction."""
+class ApprovalDecidedV1(Facts, frozen=True):
+    """The first version of ``approval.decided``: for one action only."""
 
     approval: str
     device: str
     action: str
     answer: str
     corrected: str
+    by: str
+
+
+class ApprovalDecided(ApprovalDecidedV1, frozen=True):
+    """A person's answer, as signed and sent to the device. Where several people are needed, each answer is one. Body:
+    the reason and any correction."""
+
+    similar_until: int = 0
+
+
+class OrderGiven(Facts, frozen=True):
+    """A person's order about a run, as signed and sent to the device. Body: the envelope, with the reason."""
+
+    order: str
+    id: str
+    device: str
+    run: str
+    step: str
     by: str
 
 
@@ -308,17 +451,31 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("lease.taken", 1): LeaseTaken,
     ("source.read", 1): SourceRead,
     ("source.refused", 1): SourceRefused,
-    ("run.opened", 1): RunOpened,
+    ("event.received", 1): EventReceived,
+    ("run.opened", 1): RunOpenedV1,
+    ("run.opened", 2): RunOpened,
+    ("run.ordered", 1): RunOrdered,
+    ("step.entered", 1): StepEntered,
+    ("step.ended", 1): StepEnded,
+    ("step.skipped", 1): StepSkipped,
+    ("step.rehearsed", 1): StepRehearsed,
+    ("step.failed", 1): StepFailed,
     ("context.recalled", 1): ContextRecalled,
     ("plan.made", 1): PlanMade,
     ("verdict.given", 1): VerdictGiven,
-    ("approval.asked", 1): ApprovalAsked,
-    ("approval.answered", 1): ApprovalAnswered,
+    ("approval.asked", 1): ApprovalAskedV1,
+    ("approval.asked", 2): ApprovalAsked,
+    ("approval.escalated", 1): ApprovalEscalated,
+    ("approval.answered", 1): ApprovalAnsweredV1,
+    ("approval.answered", 2): ApprovalAnswered,
+    ("approval.covered", 1): ApprovalCovered,
     ("approval.voided", 1): ApprovalVoided,
     ("intent.recorded", 1): IntentRecorded,
     ("intent.doubted", 1): IntentDoubted,
     ("result.recorded", 1): ResultRecorded,
     ("effect.observed", 1): EffectObserved,
+    ("undo.begun", 1): UndoBegun,
+    ("undo.left", 1): UndoLeft,
     ("run.closed", 1): RunClosed,
     ("hub.pinned", 1): HubPinned,
     ("user.added", 1): UserAdded,
@@ -326,7 +483,9 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("device.enrolled", 1): DeviceEnrolled,
     ("device.revoked", 1): DeviceRevoked,
     ("release.published", 1): ReleasePublished,
-    ("approval.decided", 1): ApprovalDecided,
+    ("approval.decided", 1): ApprovalDecidedV1,
+    ("approval.decided", 2): ApprovalDecided,
+    ("order.given", 1): OrderGiven,
     ("lease.issued", 1): LeaseIssued,
     ("batch.refused", 1): BatchRefused,
 }

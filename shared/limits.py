@@ -33,6 +33,21 @@ PLAYBOOK_STEPS = 64
 POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 
+# Runs
+FOR_EACH_ITEMS = 1_000
+
 # Plans
 REASON_CHARS = 300
 SOURCES = 12
+
+# Expressions
+EXPRESSION_CHARS = 2_000  # of one expression
+EXPRESSION_BRACKETS = 24  # within each other; the native parser gives up at 48
+EXPRESSION_DEPTH = 100  # operations within each other
+EXPRESSION_LOOPS = 2  # all, exists, exists_one, filter and map within each other
+EXPRESSION_PARTS = 64  # expressions in one value
+EXPRESSION_PATTERN_CHARS = 200  # of matches
+EXPRESSION_PATTERN_REPEATS = 1_000  # counted repetitions, multiplied
+EXPRESSION_VALUE_DEPTH = 32  # lists and mappings within each other
+EXPRESSION_INT = 2**63 - 1  # and its negative: the smallest 64-bit number has no positive, and CEL gets that wrong
+EXPRESSION_WORK = 1_000_000  # units of about a tenth of a microsecond: copied values, visited operations

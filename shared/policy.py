@@ -35,6 +35,9 @@ HOST_RULES = {
     "host:clock": "The clock stands before the lease was issued.",
     "host:revoked": "The hub has revoked this device.",
     "host:log-in-question": "The hub refuses this device's log as rewritten or rolled back; a person must look.",
+    "host:over-budget": "The playbook's budget for the run or the day does not cover it, so a person decides.",
+    "host:confirm": "The playbook asks a person here.",
+    "host:tool-missing": "The tool is not installed on this device.",
     "host:no-policy": "No verified release is installed.",
     "cedar:error": "The policy could not be evaluated, so nothing is allowed.",
     "cedar:no-permit": "No rule permits this action.",
@@ -42,6 +45,9 @@ HOST_RULES = {
 }
 
 _ENTITIES = cedarpy.Entities.from_json_str("[]")
+# Context fields that came after the first schema, each with a value of its type.
+_OPTIONAL = {"risk": '""', "undo": "true", "source": '""', "run_actions": "1", "run_cents": "1"}
+_DURATION = re.compile(r"[0-9]{1,4}[smh]")
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
 _DEEPENS = re.compile(r"&&|\|\||[=!<>]=?|[-+*.(\[{]|\b(?:if|has|like|in|is)\b")
@@ -58,6 +64,25 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     tool: str
     context: dict[str, int | bool | str]
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What a rule's author wrote beside it. ``about`` is for the person who is asked. Of a rule that holds an action back:
+    ``@people("2")`` so many different people must approve; ``@similar("1h")`` one may approve all actions like it for so
+    long; ``@local("yes")`` the answer may be given at the agent's own computer."""
+
+    about: str = ""
+    people: int = 1
+    similar_s: int = 0
+    local: bool = False
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """How a person is asked: the strictest of what the rules that hold back allow."""
+
+    people: int
+    similar_s: int
+    local: bool
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -88,8 +113,9 @@ class Policy:
         _refuse_deep(text, where)
         self._schema = _parse_schema(schema)
         self._policies = _parse_policies(text, where)
-        self.about = _rule_ids(text, where)
+        self.rules = _rules(text, where)
         _validate(text, schema, where)
+        self._knows = {name for name, probe in _OPTIONAL.items() if _declares(schema, name, probe)}
 
     def judge(self, request: Request) -> Verdict:
         """Never raises: what cannot be judged is denied."""
@@ -120,9 +146,28 @@ class Policy:
             return Verdict(ASK, _reasons(alone) or ["cedar:not-unattended"])
         return Verdict(ALLOW, _reasons(alone))
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What the author of each rule says of it."""
+        return {name: rule.about for name, rule in self.rules.items()}
+
     def explain(self, rule: str) -> str:
         """What a rule id means, in the words its author gave it."""
-        return HOST_RULES.get(rule) or self.about.get(rule) or rule
+        known = self.rules.get(rule)
+        return HOST_RULES.get(rule) or (known.about if known else "") or rule
+
+    def asking(self, rules: list[str]) -> Asking:
+        """How a person is asked where these rules hold an action back. A rule of the host's own allows nothing extra."""
+        found = [self.rules.get(rule, Rule()) for rule in rules] or [Rule()]
+        return Asking(
+            people=max(rule.people for rule in found),
+            similar_s=min(rule.similar_s for rule in found),
+            local=all(rule.local for rule in found),
+        )
+
+    def context(self, full: dict[str, int | bool | str]) -> dict[str, int | bool | str]:
+        """The context without the fields that this policy's schema, an older one, does not declare yet."""
+        return {name: value for name, value in full.items() if name not in _OPTIONAL or name in self._knows}
 
 
 def _reasons(result: Any) -> list[str]:
@@ -182,9 +227,15 @@ def _parse_policies(text: str, where: str) -> Any:
         ) from error
 
 
-def _rule_ids(text: str, where: str) -> dict[str, str]:
-    """Each rule's ``@id`` and ``@about``. Cedar lets ids be missing or double; a verdict must name one rule."""
-    about: dict[str, str] = {}
+def _declares(schema: str, name: str, probe: str) -> bool:
+    head = 'permit (principal is Device, action == Action::"execute", resource is Tool)'
+    rule = f"{head} when {{ context.{name} == {probe} }};"
+    return bool(cedarpy.validate_policies(rule, schema).validation_passed)
+
+
+def _rules(text: str, where: str) -> dict[str, Rule]:
+    """Each rule by its ``@id``. Cedar lets ids be missing or double; a verdict must name one rule."""
+    found: dict[str, Rule] = {}
     parsed = json.loads(cedarpy.policies_to_json_str(text))
     rules: dict[str, dict[str, Any]] = parsed["staticPolicies"]
     if parsed["templates"]:
@@ -208,15 +259,29 @@ def _rule_ids(text: str, where: str) -> dict[str, str]:
                 advice='give each rule an @id("lower-case-name") of its own',
                 where=where,
             )
-        if name in about:
+        if name in found:
             raise BadInput(
                 "policy.rule-twice",
                 f"two rules have the id {name!r}",
                 advice="rename one",
                 where=_place(where, text, name, last=True),
             )
-        about[name] = annotations.get("about") or ""
-    return about
+        found[name] = _rule(name, annotations, _place(where, text, name))
+    return found
+
+
+def _rule(name: str, annotations: dict[str, str], where: str) -> Rule:
+    people, similar = annotations.get("people") or "1", annotations.get("similar") or "0s"
+    local = annotations.get("local")
+    if not re.fullmatch("[1-9]", people) or not _DURATION.fullmatch(similar) or local not in (None, "", "yes", "no"):
+        raise BadInput(
+            "policy.annotation",
+            f"rule {name} has an annotation that does not fit",
+            advice='write @people("2"), @similar("1h"), @local("yes")',
+            where=where,
+        )
+    seconds = int(similar[:-1]) * {"s": 1, "m": 60, "h": 3600}[similar[-1]]
+    return Rule(annotations.get("about") or "", int(people), seconds, local == "yes")
 
 
 def _place(where: str, text: str, rule: str, *, last: bool = False) -> str:
@@ -253,17 +318,19 @@ class Allowed:
     It cannot be changed, copied, pickled or derived from: each would be an ``Allowed`` that no verdict stands behind.
     """
 
-    __slots__ = ("action", "approval", "step", "verdict")
+    __slots__ = ("action", "approval", "key", "step", "verdict")
 
     action: Action
     approval: str
+    key: str
     step: str
     verdict: Verdict
 
-    def __init__(self, mint: object, action: Action, verdict: Verdict, step: str, approval: str) -> None:
+    def __init__(self, mint: object, action: Action, verdict: Verdict, step: str, approval: str, time: int) -> None:
         if mint is not _MINT:
             raise _forged()
-        for name, value in (("action", action), ("verdict", verdict), ("step", step), ("approval", approval)):
+        given = {"action": action, "verdict": verdict, "step": step, "approval": approval, "key": action.key_for(time)}
+        for name, value in given.items():
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -284,19 +351,20 @@ def _forged() -> Refused:
 
 
 def permit(
-    action: Action, verdict: Verdict, *, judged: str, step: str, approval: str = "", approved: str = ""
+    action: Action, verdict: Verdict, *, judged: str, step: str, approval: str = "", approved: str = "", time: int = 0
 ) -> Allowed:
     """Turn a verdict into the right to act.
 
-    ``judged`` is the digest the verdict was given on; ``approved`` the digest a person approved, ``approval`` its id.
+    ``judged`` is the digest the verdict was given on; ``approved`` the digest a person approved, ``approval`` its id;
+    ``time`` counts how often it is done anew (``Action.key_for``).
     Raises ``Refused('guard.denied' | 'guard.unapproved' | 'guard.mismatch')``.
     """
     if judged != action.digest:
         raise Refused("guard.mismatch", "the verdict is about another action", advice="judge this action first")
     if verdict.kind == ALLOW:
-        return Allowed(_MINT, action, verdict, step, approval)
+        return Allowed(_MINT, action, verdict, step, approval, time)
     if verdict.kind == ASK and approval and approved == action.digest:
-        return Allowed(_MINT, action, verdict, step, approval)
+        return Allowed(_MINT, action, verdict, step, approval, time)
     if verdict.kind == ASK:
         raise Refused("guard.unapproved", "a person has not approved this action", advice="answer it in the console")
     raise Refused("guard.denied", f"denied by {', '.join(verdict.rules)}", advice="see the rule in the policy")

@@ -5,6 +5,7 @@ that were signed or hashed travel as the strings they were, never as structures 
 
 History of PROTOCOL_VERSION
     1   2026-11-22   first version
+    2   2026-11-22   orders about runs; an answer may cover actions like the one asked about, and be one of several
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from shared.entries import Body
 from shared.errors import KINDS, BadInput, OutriderError, Tampered
 from shared.keys import Envelope
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):

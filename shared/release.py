@@ -50,7 +50,8 @@ class Lease(_Signed, frozen=True):
 
 class Answer(_Signed, frozen=True):
     """A person's answer to an approval. ``action`` is the digest that was asked about; a correction names the digest
-    and the arguments of the action that is to be done in its place."""
+    and the arguments of the action that is to be done in its place. Until ``similar_until`` a yes covers actions like
+    this one as well; 0 where it does not."""
 
     approval: str
     device: str
@@ -63,6 +64,21 @@ class Answer(_Signed, frozen=True):
     reason: str
     corrected: str
     arguments: Arguments | None
+    similar_until: int = 0
+
+
+class Order(_Signed, frozen=True):
+    """A person's order about a run, or about one step of it; see ``shared.runs.fold`` for the orders there are."""
+
+    id: str
+    device: str
+    run: str
+    step: str
+    order: str
+    by: str
+    role: str
+    at: int
+    reason: str
 
 
 class Revocation(_Signed, frozen=True):
@@ -77,6 +93,7 @@ PURPOSES: dict[type[_Signed], str] = {
     Assignment: "assignment",
     Lease: "lease",
     Answer: "answer",
+    Order: "order",
     Revocation: "revocation",
 }
 
@@ -162,12 +179,20 @@ class Release:
                 raise BadInput(
                     "release.playbook-name", f"{path} calls itself {book.playbook!r}", advice="rename one", where=path
                 )
-            for step in book.steps:
+            for step in book.all_steps:
                 if step.prompt is not None and step.prompt not in self.prompts:
                     raise BadInput(
                         "release.prompt", f"step {step.id} needs the prompt {step.prompt}", advice="add it", where=path
                     )
-                self.setups[name, step.id] = self._prepare(book, step, path)
+                if step.planner == "triage":
+                    self.setups[name, step.id] = self._prepare(book, step, path)
+                if step.run is not None and step.run not in self.playbooks:
+                    raise BadInput(
+                        "release.playbook",
+                        f"step {step.id} runs {step.run!r}, which is not in it",
+                        advice="add it",
+                        where=path,
+                    )
 
     def _prepare(self, book: Playbook, step: PlaybookStep, path: str) -> Setup:
         try:

@@ -78,8 +78,11 @@ class Planner:
         subject: str,
         tool: str,
         arguments: Mapping[str, Argument],
+        *,
+        urgency: int = 1,
     ) -> Planned:
-        """Recommend for one run. ``inputs`` are the run's public inputs; ``subject`` its business key."""
+        """Recommend for one run. ``inputs`` are the run's public inputs; ``subject`` its business key; ``urgency`` is 0
+        for interactive, 1 for background and 2 for batch runs."""
         started = self._clock()
         past = await self._recall(playbook.context.memory) if playbook.context else _Past()
         recalled_us = self._clock() - started

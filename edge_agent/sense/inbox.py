@@ -21,21 +21,17 @@ from pathlib import Path
 
 from edge_agent.identity import write_file
 from edge_agent.journal import Journal
+from edge_agent.sense.opening import Opening, opening, run_id
 from edge_agent.sense.table import NOTES, BadRow, Row, Table, Value, read_table
 from shared import limits
 from shared.codec import hex_sha256
-from shared.entries import Draft, RunOpened, SourceRead, SourceRefused
+from shared.entries import Draft, RunOpenedV1, SourceRead, SourceRefused
 from shared.errors import BadInput, Unavailable
 from shared.playbook import Playbook
 from shared.runs import Device
 
 _CHUNK = 128  # runs opened under one commit,
 _CHUNK_BYTES = 1024 * 1024  # or fewer, when they are this long
-
-
-def run_id(playbook: str, subject: str) -> str:
-    """The same case is the same run, on every device and in every file."""
-    return "run_" + hashlib.sha256(f"{playbook}\n{subject}".encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)
@@ -163,10 +159,10 @@ class Intake:
                 duplicates += 1
             elif known is None:
                 fresh[run] = row.inputs
-                drafts.append(_opening(run, row, trigger, name, playbook, release))
+                drafts.append(_opening(row, trigger, name, playbook, release))
                 weight += 4 * sum(map(len, row.cells))
                 opened.append(run)
-            elif isinstance(known.facts, RunOpened) and known.facts.trigger == trigger and not again:
+            elif isinstance(known.facts, RunOpenedV1) and known.facts.trigger == trigger and not again:
                 already += 1  # this very row, before a crash
             elif self._differs(known.seq, row):
                 table.refused.append(BadRow(row.number, row.cells, _changed(row)))
@@ -229,22 +225,16 @@ def _changed(row: Row) -> BadInput:
     )
 
 
-def _opening(run: str, row: Row, trigger: str, name: str, playbook: Playbook, release: int) -> Draft:
-    shared = {key: value for key, value in row.inputs.items() if key not in playbook.private}
-    private = {key: value for key, value in row.inputs.items() if key in playbook.private and value is not None}
-    facts = RunOpened(
-        playbook=playbook.playbook,
-        playbook_version=playbook.version,
-        playbook_sha256=playbook.digest,
+def _opening(row: Row, trigger: str, name: str, playbook: Playbook, release: int) -> Draft:
+    wanted = Opening(
+        playbook=playbook,
         release=release,
+        inputs=row.inputs,
         trigger=trigger,
-        subject_sha256=hex_sha256(row.subject.encode()),
-        private_fields=bool(private),
+        source=f"{name} row {row.number}",
+        subject=row.subject,
     )
-    bodies = {"shared": {"inputs": shared, "subject": row.subject, "source": f"{name} row {row.number}"}}
-    if private:
-        bodies["private"] = {"inputs": private}
-    return Draft(facts, run, bodies)
+    return opening(wanted)
 
 
 def _account(name: str, table: Table) -> dict[str, object]:

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from edge_agent.tools import Argument, Effect, Receipt, check_arguments
+from edge_agent.tools import Argument, Effect, Receipt, Risk, Tool, check_arguments
 from shared.actions import Action
 from shared.errors import Refused, Unavailable
 
@@ -33,11 +33,13 @@ _ARGUMENTS = {
 }
 
 
-class Register:
+class Register(Tool):
     """``register.decide``: route an application into a lane."""
 
     name = "register.decide"
+    about = "Route an application into a lane of the case register."
     effect: Effect = "reversible"
+    risk: Risk = "low"
     idempotent = True
     askable = True
     arguments = _ARGUMENTS
@@ -80,7 +82,7 @@ class Register:
             )
         return Receipt({"register": self._path.name, "application_id": a["application_id"], "lane": a["lane"]})
 
-    async def ask(self, key: str) -> Receipt | None:
+    async def ask(self, key: str, action: Action) -> Receipt | None:
         found = await asyncio.to_thread(self._find, key)
         return Receipt(found) if found else None
 
@@ -93,7 +95,7 @@ class Register:
             raise Unavailable("register.unavailable", f"{self._path}: {error}", advice="check the register") from error
         return dict(zip(("application_id", "lane", "work_type", "decided_at"), row, strict=True)) if row else None
 
-    async def observe(self, action: Action, key: str) -> tuple[bool, dict[str, Any]]:
+    async def observe(self, action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         found = await asyncio.to_thread(self._find, key)
         wanted = {name: action.arguments.get(name) for name in ("application_id", "lane", "work_type")}
         return bool(found and {name: found[name] for name in wanted} == wanted), found or {}

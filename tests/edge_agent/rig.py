@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,18 @@ from edge_agent.guard import Guard
 from edge_agent.journal import Journal
 from edge_agent.memory import Memory
 from edge_agent.plan.planner import Planner
-from edge_agent.runner import Runner
-from edge_agent.sense.inbox import run_id
+from edge_agent.runner import Engine, Runner, Times
+from edge_agent.sense.opening import Opening, event_ref, opening, run_id
 from edge_agent.tools import Tool
+from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register
 from shared.actions import Action
 from shared.codec import canonical, hex_sha256
-from shared.entries import Draft, Entry, LeaseTaken, ReleaseInstalled, RunOpened
+from shared.entries import Draft, Entry, EventReceived, LeaseTaken, ReleaseInstalled, RunOpened
 from shared.errors import OutriderError
 from shared.keys import SigningKey
-from shared.release import Answer, Manifest, Release, sign
+from shared.policy import Asking
+from shared.release import Answer, Manifest, Order, Release, sign
 from shared.runs import Device, Run
 
 START = 1_790_000_000_000_000  # microseconds; a Monday afternoon in 2026
@@ -77,18 +80,22 @@ POLICY = """
 """
 
 
-def make_release(number: int = 1, *, policy: str = POLICY, playbook: str = PLAYBOOK) -> Release:
+def make_release(
+    number: int = 1, *, policy: str = POLICY, playbook: str = PLAYBOOK, schema: str = SCHEMA, **more: str
+) -> Release:
+    """``more`` are further playbooks by name."""
+    books = {"triage": playbook, **more}
     files = {
         "policy.cedar": policy.encode(),
-        "schema.cedarschema": SCHEMA.encode(),
-        "playbooks/triage.yaml": playbook.encode(),
+        "schema.cedarschema": schema.encode(),
+        **{f"playbooks/{name}.yaml": text.encode() for name, text in books.items()},
     }
     manifest = Manifest(
         release=number,
         made_at=START,
         policy="policy.cedar",
         schema="schema.cedarschema",
-        playbooks={"triage": "playbooks/triage.yaml"},
+        playbooks={name: f"playbooks/{name}.yaml" for name in books},
         prompts={},
         models=[],
         files={path: hex_sha256(data) for path, data in files.items()},
@@ -114,15 +121,18 @@ class Rig:
         *,
         clock: Clock | None = None,
         tool: Callable[[Path], Tool] | None = None,
+        tools: list[Tool] | None = None,
         releases: dict[int, Release] | None = None,
+        at_once: int = 4,
     ) -> None:
+        """``tool`` stands in for the register; ``tools`` come besides it."""
         self.folder = folder
         self.clock = clock or Clock()
         self.hub = SigningKey(bytes(32))
         self.journal = Journal(
             folder / "log.sqlite3", "city/dev", SigningKey(b"k" * 32), now=self.clock, software="test"
         )
-        self.device = Device()
+        self.device = Device(closed={})
         for entry in self.journal.entries():
             self.device.fold(entry)
         self.journal.listen(self._fold)
@@ -132,8 +142,11 @@ class Rig:
         self.in_question = False
         self.troubles: list[OutriderError] = []
         self.learned: list[tuple[Run, Action]] = []
-        made = tool(folder) if tool else Register(folder / "register.sqlite3")
-        self.tool = made
+        self.tool = tool(folder) if tool else Register(folder / "register.sqlite3")
+        self.hands = Hands({made.name: made for made in [self.tool, Confirm(), *(tools or [])]}, now=self.clock)
+        times = Times(
+            local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC), monotonic=time.monotonic
+        )
         self.guard = Guard(
             self.device,
             name="dev",
@@ -144,21 +157,30 @@ class Rig:
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC),
         )
         planner = Planner(self.memory, now=self.clock, monotonic_us=self.clock, models=None, embedder="")
-        self.runner = Runner(
+        engine = Engine(
             self.journal,
             self.device,
             self.guard,
             planner,
-            Hands({made.name: made}, now=self.clock),
+            self.hands,
             release=self.releases.__getitem__,
-            at_once=4,
-            trouble=self.troubles.append,
-            learn=lambda run, action, _: self.learned.append((run, action)),
+            asking=self._asking,
+            times=times,
+            learn=lambda run, step, action, _: self.learned.append((run, action)),
+        )
+        self.runner = Runner(
+            self.journal, self.device, engine, times, at_once=at_once, trouble=self.troubles.append
         )
 
     def _fold(self, entries: list[Entry]) -> None:
         for entry in entries:
             self.device.fold(entry)
+        self.runner.committed(entries)
+
+    def _asking(self, rules: list[str]) -> Asking:
+        policy, _ = self._policy()
+        asking: Asking = policy.asking(rules)
+        return asking
 
     def _policy(self) -> Any:
         if self.device.release is None:
@@ -208,7 +230,7 @@ class Rig:
 
     def made_answer(self, run: str, said: str, *, lane: str = "", **changes: Any) -> Answer:
         """A person's answer to the run's open question."""
-        state = self.device.runs[run]
+        state = self.device.runs[run].waits[0]
         assert state.approval is not None
         body = self.journal.body(state.plan_seq)
         assert body is not None
@@ -230,17 +252,57 @@ class Rig:
         )
         return msgspec.structs.replace(made, **changes)
 
-    async def deliver(self, made: Answer) -> None:
+    async def deliver(self, made: Answer | Order) -> None:
         """What the link does with a signed answer."""
         self.journal.attach(asyncio.get_running_loop())
         work = asyncio.create_task(self.runner.work())
         try:
-            await asyncio.wait_for(self.runner.answer(made, sign(made, self.hub)), 5)
+            async with asyncio.timeout(5):
+                if isinstance(made, Order):
+                    await self.runner.order(made, sign(made, self.hub))
+                else:
+                    await self.runner.answer(made, sign(made, self.hub))
         finally:
             while not self.runner.idle:
                 await asyncio.sleep(0.005)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+    async def start(self, playbook: str, release: int = 1, *, dry_run: bool = False, **inputs: Any) -> str:
+        """Open a run of any playbook."""
+        wanted = Opening(
+            playbook=self.releases[release].playbooks[playbook],
+            release=release,
+            inputs=inputs,
+            trigger=f"person:{self.clock()}",
+            source="a person",
+            dry_run=dry_run,
+        )
+        draft = opening(wanted)
+        await self.journal.append(draft)
+        return draft.run
+
+    async def order(self, run: str, order: str, step: str = "", **changes: Any) -> None:
+        """A person's order from the hub."""
+        made = Order(
+            id=f"ord_{self.clock()}",
+            device="dev",
+            run=run,
+            step=step,
+            order=order,
+            by="mara",
+            role="clerk",
+            at=self.clock(),
+            reason="because",
+        )
+        await self.deliver(msgspec.structs.replace(made, **changes))
+
+    async def event(self, name: str, key: str, **payload: Any) -> int:
+        """An event from outside; how many runs it woke."""
+        ref = event_ref(name, key)
+        body = {"name": name, "key": key, "payload": payload}
+        await self.journal.append(Draft(EventReceived(name=name, ref=ref), bodies={"shared": body}))
+        return self.runner.event(ref)
 
     def types(self, run: str) -> list[str]:
         return [entry.type for entry in self.journal.run_entries(run)]

@@ -18,7 +18,7 @@ TRAP = """
 @id("trap") forbid(principal, action, resource) when { context.value_cents * 9223372036854775807 > 1 };
 """
 MAY = '@id("may") permit(principal, action, resource);'
-RUN = Run("run_1", RunOpened("triage", 3, "p", 7, "csv:x:1", "s", True), START, 0)
+RUN = Run("run_1", RunOpened("triage", 3, "p", 7, "csv:x:1", "s", True), START, 0, START)
 PLAN = PlanMade("triage", "memory", "", "", "express", 912, [], 1, 0, 0, 0, 0, "register.decide", "a" * 64, "")
 CASE = Case("a" * 64, "register.decide", "sign", "reversible", "background", 4_200, False)
 
@@ -133,5 +133,5 @@ def test_an_erroring_forbid_denies() -> None:
 
 
 def test_a_plan_without_private_fields_is_public() -> None:
-    public = Run("run_1", RunOpened("triage", 3, "p", 7, "csv:x:1", "s", False), START, 0)
+    public = Run("run_1", RunOpened("triage", 3, "p", 7, "csv:x:1", "s", False), START, 0, START)
     assert Bench().judge(run=public).context["data_class"] == "public"

@@ -67,8 +67,8 @@ async def test_unsure_or_dear_cases_wait_for_a_person(rig: Rig, description: str
     await rig.settle()
     state = rig.device.runs[run]
     assert state.status == "waiting"
-    assert state.verdict is not None
-    assert sorted(state.verdict.rules) == rules
+    assert state.shown.verdict is not None
+    assert sorted(state.shown.verdict.rules) == rules
     assert not (rig.folder / "register.sqlite3").exists(), "nothing acts before the answer"
 
 
@@ -143,8 +143,8 @@ async def test_a_clock_set_back_cannot_make_an_answer_that_the_log_refuses(rig: 
     run = await rig.open("A1", "A deck in the yard")
     await rig.settle()
     state = rig.device.runs[run]
-    assert state.verdict is not None
-    assert state.verdict.rules == ["host:clock"], "nothing is done before the lease was issued"
+    assert state.shown.verdict is not None
+    assert state.shown.verdict.rules == ["host:clock"], "nothing is done before the lease was issued"
     rig.clock.now += 30 * 24 * HOUR
     await rig.lend(name="l3")
     rig.clock.now -= 60_000_000  # a minute behind the newest entry
@@ -163,13 +163,13 @@ async def test_an_answer_that_expires_on_its_way_to_the_disk_is_not_used(rig: Ri
     run = await rig.open("A1", "A deck in the yard")
     await rig.settle()
     made = rig.made_answer(run, "approve")
-    asked = rig.device.runs[run].approval
+    asked = rig.device.runs[run].shown.approval
     assert asked is not None
     rig.clock.now = asked.expires_at + 1
     with pytest.raises((Tampered, Conflict), match=r"run\.order|entry\.late"):
         await rig.deliver(made)
     assert not (rig.folder / "register.sqlite3").exists()
-    again = rig.device.runs[run].approval
+    again = rig.device.runs[run].shown.approval
     assert again is None or again.approval != asked.approval, "it is asked anew, or held until there is a lease"
 
 
@@ -191,19 +191,18 @@ async def test_a_log_the_hub_refuses_is_not_acted_on(rig: Rig) -> None:
     run = await rig.open("A1", "New roof on the house")
     await rig.settle()
     state = rig.device.runs[run]
-    assert state.verdict is not None
-    assert (state.status, state.verdict.rules) == ("held", ["host:log-in-question"])
+    assert state.shown.verdict is not None
+    assert (state.status, state.shown.verdict.rules) == ("held", ["host:log-in-question"])
 
 
 async def test_an_expired_question_is_asked_anew(rig: Rig) -> None:
     run = await rig.open("A1", "A deck in the yard")
     await rig.settle()
-    first = rig.device.runs[run].approval
+    first = rig.device.runs[run].shown.approval
     rig.clock.now += 3 * 24 * HOUR
     await rig.lend(name="l2")
-    rig.runner.wake_due()
     await rig.settle()
-    second = rig.device.runs[run].approval
+    second = rig.device.runs[run].shown.approval
     assert first is not None
     assert second is not None
     assert first.approval != second.approval
@@ -231,8 +230,8 @@ async def test_without_authority_a_run_is_held_and_goes_on_when_it_is_lent(
     await rig.settle()
     state = rig.device.runs[run]
     assert state.status == "held"
-    assert state.verdict is not None
-    assert state.verdict.rules == [rule]
+    assert state.shown.verdict is not None
+    assert state.shown.verdict.rules == [rule]
     held = rig.journal.size
     await rig.settle()
     assert rig.journal.size == held, "being held up by the same thing again is not news"
@@ -250,8 +249,8 @@ async def test_a_case_dearer_than_the_whole_lease_goes_to_a_person(tmp_path: Pat
     run = await rig.open("A1", "New roof on the house", 2000)
     await rig.settle()
     state = rig.device.runs[run]
-    assert state.verdict is not None
-    assert (state.status, state.verdict.rules) == ("waiting", ["host:over-lease"])
+    assert state.shown.verdict is not None
+    assert (state.status, state.shown.verdict.rules) == ("waiting", ["host:over-lease"])
     rig.close()
 
 
@@ -274,11 +273,11 @@ async def test_runs_side_by_side_do_not_overspend_a_lease(tmp_path: Path) -> Non
 async def test_a_release_that_still_asks_lets_the_question_stand(rig: Rig) -> None:
     run = await rig.open("A1", "A deck in the yard")
     await rig.settle()
-    asked = rig.device.runs[run].approval
+    asked = rig.device.runs[run].shown.approval
     rig.releases[2] = make_release(2)
     await rig.install(2)
     await rig.settle()
-    assert rig.device.runs[run].approval == asked
+    assert rig.device.runs[run].shown.approval == asked
     await rig.answer(run, "approve")
     assert rig.device.closed[run] == "done"
 
@@ -338,7 +337,7 @@ class Deaf(Cut):
 
     askable = False
 
-    async def ask(self, key: str) -> Receipt | None:
+    async def ask(self, key: str, action: Action) -> Receipt | None:
         raise AssertionError("it cannot be asked")
 
 
@@ -420,7 +419,7 @@ class Mute(Register):
         await super().send(action, key)
         raise Unavailable("tool.down", "no answer", advice="wait")
 
-    async def ask(self, key: str) -> Receipt | None:
+    async def ask(self, key: str, action: Action) -> Receipt | None:
         raise Unavailable("tool.down", "no answer", advice="wait")
 
 
@@ -429,7 +428,7 @@ class Blind(Register):
 
     askable = idempotent = False
 
-    async def observe(self, action: Action, key: str) -> tuple[bool, dict[str, Any]]:
+    async def observe(self, action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         raise Unavailable("tool.down", "no answer", advice="wait")
 
 
@@ -486,7 +485,7 @@ async def test_restart_while_waiting_forgets_nothing(tmp_path: Path) -> None:
     await rig.lend()
     run = await rig.open("A1", "A deck in the yard")
     await rig.settle()
-    asked = rig.device.runs[run].approval
+    asked = rig.device.runs[run].shown.approval
     rig.close()
     clock.now += 24 * HOUR
     again = Rig(tmp_path, clock=clock)
