@@ -26,7 +26,7 @@ class Case:
     a correction is the person's and not the plan's. ``source`` is who asks for it: ``playbook`` or ``assistant``;
     ``undo`` that it takes an earlier effect back. ``approved`` is true on the second judgement, after a person said
     yes. ``installed`` is false where this agent lacks the tool; ``confirm`` where the playbook wants a person's word
-    whatever the policy says; ``budget`` is what is left of the playbook's, in actions and cents, ``None`` for no end."""
+    whatever the policy says; ``budget`` is what is left of the playbook's, in actions and cents, ``None`` for any."""
 
     action: str
     tool: str

@@ -67,9 +67,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What a rule's author wrote beside it. ``about`` is for the person who is asked. Of a rule that holds an action back:
-    ``@people("2")`` so many different people must approve; ``@similar("1h")`` one may approve all actions like it for so
-    long; ``@local("yes")`` the answer may be given at the agent's own computer."""
+    """What a rule's author wrote beside it. ``about`` is for the person who is asked. Of a rule that holds an action
+    back: ``@people("2")`` so many different people must approve; ``@similar("1h")`` one may approve all actions like it
+    for so long; ``@local("yes")`` the answer may be given at the agent's own computer."""
 
     about: str = ""
     people: int = 1
@@ -157,7 +157,7 @@ class Policy:
         return HOST_RULES.get(rule) or (known.about if known else "") or rule
 
     def asking(self, rules: list[str]) -> Asking:
-        """How a person is asked where these rules hold an action back. A rule of the host's own allows nothing extra."""
+        """How a person is asked where these rules hold an action back. A rule of the host allows nothing extra."""
         found = [self.rules.get(rule, Rule()) for rule in rules] or [Rule()]
         return Asking(
             people=max(rule.people for rule in found),

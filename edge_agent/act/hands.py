@@ -75,7 +75,7 @@ class Hands:
             await tool.close()
 
     async def perform(self, run: str, allowed: Allowed) -> Draft:
-        """Do it; the draft of its result, or of the doubt. What the tool refuses is a result too. Raises ``NotSent``."""
+        """Do it; the draft of its result or of the doubt. What the tool refuses is a result too. Raises ``NotSent``."""
         call = _Call(run, allowed.step, allowed.action, allowed.key, self.tool(allowed.action.tool), self._now)
         return await self._finish(call)
 
@@ -187,8 +187,8 @@ class _Call:
 
     @property
     def repeatable(self) -> bool:
-        """A call that was not answered may be followed by another. One that ran into its time limit may still arrive, so
-        asking is not enough: the tool must take the same key twice."""
+        """A call that was not answered may be followed by another. One that ran into its time limit may still arrive,
+        so asking is not enough: the tool must take the same key twice."""
         return self.tool.idempotent or (self.tool.askable and not self._timed_out)
 
     _timed_out = False

@@ -1,4 +1,4 @@
-"""The run engine: ``Runner`` says which run moves when, ``Engine`` moves one, a ``Turn`` is what one commit will hold."""
+"""The run engine: ``Runner`` says which run moves when, ``Engine`` moves one, a ``Turn`` is what one commit holds."""
 
 from edge_agent.runner.engine import Engine
 from edge_agent.runner.runner import Runner, order_id

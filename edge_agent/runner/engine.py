@@ -119,8 +119,8 @@ class Engine:
 
 
 class _Advance:
-    """One run on its way in one task. ``fresh`` are the steps whose intent this task wrote and whose effect has not been
-    started; any other open intent was found, and must be settled."""
+    """One run on its way in one task. ``fresh`` are the steps whose intent this task wrote and whose effect has not
+    been started; any other open intent was found, and must be settled."""
 
     def __init__(self, engine: Engine, turn: Turn, nudge: asyncio.Event) -> None:
         self._e = engine
@@ -136,24 +136,26 @@ class _Advance:
     async def run(self) -> None:
         try:
             self._void_superseded()
-            while True:
+            while self._error is None:
                 slow = self._fold_what_can_be()
                 if self._fresh or not slow:
                     await self._turn.commit()
                     self._judged.clear()
-                if slow and self._error is None:
+                if slow:
                     await self._work(slow)
                 elif self._busy:
                     await self._wait()
                 else:
-                    break
+                    return
+            while self._busy:
+                await self._wait()
+            await self._turn.commit()  # what came of the others is known, even if one could not go on
         except BaseException:
             for task in self._busy:
                 task.cancel()
             self._turn.drop()
             raise
-        if self._error is not None:
-            raise self._error
+        raise self._error
 
     def _fold_what_can_be(self) -> list[Next]:
         """Make every move that needs no waiting; the others are returned."""
@@ -224,7 +226,7 @@ class _Advance:
         return turn.run is not before
 
     def _judge(self, step: Step) -> None:
-        """One verdict. Where it is *allow*, the intent follows in the same stretch: between the two nothing may change."""
+        """One verdict. Where it is *allow*, the intent follows in the same stretch: nothing may change between them."""
         if self._out_of_time(step):
             return
         scene, run = self._scene, self._turn.run
@@ -400,7 +402,7 @@ class _Advance:
         hands, run = self._e._hands, self._turn.run.id
         return [await hands.observe(run, step.id, action, step.intent.key, receipt)]
 
-    # --- releases that came meanwhile -----------------------------------------------------------------------------------
+    # --- releases that came meanwhile ---------------------------------------------------------------------------------
 
     def _void_superseded(self) -> None:
         """A release came after a question. The approval dies where the new policy no longer asks as the old one did;

@@ -12,11 +12,11 @@ import msgspec
 from edge_agent.journal import Journal
 from edge_agent.runner.turn import Turn
 from shared.actions import Action
-from shared.entries import ApprovalAnswered, ResultRecorded, RunOrdered
+from shared.entries import ApprovalAnswered, ApprovalAsked, ResultRecorded, RunOrdered
 from shared.errors import Conflict, OutriderError, Tampered
 from shared.keys import Envelope
 from shared.release import Answer, Order
-from shared.runs import Device, Step
+from shared.runs import UNDO, Device, Step
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Mail:
 
     def _answer(self, turn: Turn, letter: Letter, answer: Answer) -> None:
         step = turn.run.asked(answer.approval)
-        if step is None or step.approval is None or answer.by in step.approvers:
+        backward = turn.run.undoing is not None and (step is None or not step.id.startswith(UNDO))
+        if step is None or step.approval is None or answer.by in step.approvers or backward:
             if letter.place == "local":
                 raise Conflict("approval.used", "this question is no longer open", advice="see the run")
             return  # answered before, or void: the same envelope may come twice
@@ -94,8 +95,10 @@ class Mail:
 
     def _similar_until(self, step: Step, answer: Answer) -> int:
         """How long the answer covers others like it: what the person said, within what the policy lets them."""
-        most = getattr(step.approval, "similar_s", 0) * 1_000_000
-        return min(answer.similar_until, self._journal.now() + most) if most and answer.similar_until else 0
+        asked = step.approval
+        if not isinstance(asked, ApprovalAsked) or asked.needed > 1 or not asked.similar_s:
+            return 0
+        return min(answer.similar_until, self._journal.now() + asked.similar_s * 1_000_000)
 
     def _check_correction(self, turn: Turn, step: Step, answer: Answer) -> None:
         body = turn.body(step.plan_seq) or {}

@@ -24,7 +24,6 @@ from edge_agent.journal import Journal
 from edge_agent.sense.opening import Opening, opening, run_id
 from edge_agent.sense.table import NOTES, BadRow, Row, Table, Value, read_table
 from shared import limits
-from shared.codec import hex_sha256
 from shared.entries import Draft, RunOpenedV1, SourceRead, SourceRefused
 from shared.errors import BadInput, Unavailable
 from shared.playbook import Playbook

@@ -70,7 +70,7 @@ def opening(wanted: Opening) -> Draft:
 
 
 def _name(wanted: Opening, subject: str) -> str:
-    """A child is named by the step that waits for it, a dry run by its trigger; both never stand for the case itself."""
+    """A child is named by the step that waits for it, a dry run by its trigger; neither stands for the case itself."""
     book = wanted.playbook.playbook
     if wanted.parent or wanted.dry_run:
         return run_id(book, f"\n{wanted.trigger}")  # no subject begins with a line's end

@@ -149,4 +149,5 @@ def _check_expressions(step: PlaybookStep, path: Path, names: frozenset[str], pl
         if value:
             from shared.expression import Template
 
-            Template.parse(value, where=place([*path, *at]), names=names)
+            known = names | {"result"} if at[0] == "undo" else names
+            Template.parse(value, where=place([*path, *at]), names=known)

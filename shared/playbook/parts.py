@@ -119,7 +119,7 @@ class PlaybookStep(_Part, frozen=True):
 
     @property
     def kind(self) -> str:
-        """Which of the kinds it is: ``planner``, ``tool``, ``confirm``, ``wait``, ``together``, ``for_each``, ``run``."""
+        """Which of ``STEP_KINDS`` it is."""
         return next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "")
 
     @property

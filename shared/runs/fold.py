@@ -169,6 +169,9 @@ def _answered(run: Run, entry: e.Entry, f: e.ApprovalAnsweredV1) -> Run:
     _need(entry, f.place in ("hub", "local"), "it was given at no known place")
     _need(entry, f.place != "local" or asked.local, "policy does not allow an answer at this computer")
     _need(entry, f.by not in step.approvers, "the same person answered twice")
+    forward = run.undoing is None or step.id.startswith(UNDO)
+    _need(entry, forward, "what was asked is no longer to be done")
+    _need(entry, not f.similar_until or asked.needed == 1, "what several people must approve, one cannot in advance")
     lasts = entry.at + asked.similar_s * 1_000_000
     _need(entry, f.similar_until <= lasts if asked.similar_s else not f.similar_until, "it covers more than it may")
     used = run.approvals_used | {f.approval}
@@ -199,11 +202,16 @@ def _voided(run: Run, entry: e.Entry, f: e.ApprovalVoided) -> Run:
     step = _step(run, entry, "waiting", "approved", "held", why="the approval was used")
     named = step.granted or (step.approval.approval if step.approval else "")
     _need(entry, f.approval == named != "", "no such approval")
+    return _put(run, _unjudged(step), approvals_used=run.approvals_used | {f.approval})
+
+
+def _unjudged(step: Step) -> Step:
+    """The step as it was planned: verdict, question and answer no longer count, and a correction dies with them."""
     assert step.plan is not None
-    step = replace(
+    return replace(
         step,
         status="planned",
-        action=step.plan.action,  # a correction dies with its approval
+        action=step.plan.action,
         corrected_seq=-1,
         approval=None,
         answer=None,
@@ -211,7 +219,6 @@ def _voided(run: Run, entry: e.Entry, f: e.ApprovalVoided) -> Run:
         granted="",
         verdict=None,
     )
-    return _put(run, step, approvals_used=run.approvals_used | {f.approval})
 
 
 # --- effects ------------------------------------------------------------------------------------------------------
@@ -338,11 +345,13 @@ def _ordered(run: Run, entry: e.Entry, f: e.RunOrdered) -> Run:
             _need(entry, run.closed is None and not run.cancelled, "it cannot be cancelled")
             return replace(run, cancelled=True, paused=False)
         case "retry":
-            _need(entry, run.closed is not None and run.closed.outcome == FAILED, "only a failed run is retried")
+            failed = run.closed is not None and run.closed.outcome == FAILED and not run.dismissed
+            _need(entry, failed, "only a failed run is retried")
             return _anew(run, entry.at)
         case "dismiss":
-            _need(entry, run.closed is not None and run.closed.outcome == FAILED, "only a failed run is dismissed")
-            return run
+            failed = run.closed is not None and run.closed.outcome == FAILED and not run.dismissed
+            _need(entry, failed, "only a failed run is dismissed")
+            return replace(run, dismissed=True)
         case _:
             raise out_of_order(entry, "there is no such order")
 
@@ -354,19 +363,14 @@ def _about_step(run: Run, entry: e.Entry, f: e.RunOrdered) -> Run:
     step = _step(run, entry, "doubted", why="nothing is in doubt")
     if f.order == "happened":  # a result follows, told by a person
         return _put(run, replace(step, status="intended"))
-    changes: dict[str, Any] = {"intent": None, "verdict": None, "approval": None, "answer": None, "granted": "", "approvers": []}
-    assert step.plan is not None
-    return _put(run, replace(step, status="planned", action=step.plan.action, corrected_seq=-1, **changes))
+    return _put(run, replace(_unjudged(step), intent=None))
 
 
 def _anew(run: Run, at: int) -> Run:
     """A failed run goes on from what failed. What was done stays done, what was taken back is done anew."""
     undone = {name.removeprefix(UNDO) for name in run.steps if name.startswith(UNDO)}
     over = {name for name, step in run.steps.items() if step.end is None or step.end[0] != DONE}
-    open_groups = {
-        name for name, step in run.steps.items() if step.entered and step.entered.kind in ("each", "together")
-    }
-    again = (over | undone) - open_groups
+    again = (over | undone) - {name for name, step in run.steps.items() if step.is_group}
     kept = {n: s for n, s in run.steps.items() if n not in again and not n.startswith(UNDO)}
     return replace(
         run,

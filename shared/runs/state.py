@@ -53,6 +53,11 @@ class Step(msgspec.Struct, frozen=True):
     code: str = ""  # why it failed, or was left to a person
 
     @property
+    def is_group(self) -> bool:
+        """A step that is over when the steps within it are."""
+        return self.entered is not None and self.entered.kind in ("each", "together")
+
+    @property
     def open(self) -> bool:
         """An intent without a result: it may or may not have happened."""
         return self.status in ("intended", "doubted")
@@ -104,6 +109,7 @@ class Run(msgspec.Struct, frozen=True):
     undoing: e.UndoBegun | None = None
     paused: bool = False
     cancelled: bool = False
+    dismissed: bool = False
     actions: int = 0
     cents: int = 0
     tokens: int = 0
@@ -155,7 +161,7 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def idle_steps(self) -> bool:
         """Every step is over, or can go no further."""
-        return all(step.status in _OVER or step.end is not None for step in self.steps.values())
+        return all(step.is_group or step.status in _OVER or step.end is not None for step in self.steps.values())
 
     def asked(self, approval: str) -> Step | None:
         """The step with this open question."""

@@ -168,9 +168,7 @@ class Rig:
             times=times,
             learn=lambda run, step, action, _: self.learned.append((run, action)),
         )
-        self.runner = Runner(
-            self.journal, self.device, engine, times, at_once=at_once, trouble=self.troubles.append
-        )
+        self.runner = Runner(self.journal, self.device, engine, times, at_once=at_once, trouble=self.troubles.append)
 
     def _fold(self, entries: list[Entry]) -> None:
         for entry in entries:

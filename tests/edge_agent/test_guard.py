@@ -113,8 +113,7 @@ def test_the_lease_bounds_count_and_value_of_what_is_done_alone() -> None:
 
 def test_an_allowed_action_counts_from_its_verdict_on_and_no_longer_than_its_commit() -> None:
     bench = Bench()
-    verdict, _ = bench.guard.judge(RUN, PLAN, CASE)
-    with bench.guard.reserve(verdict, 4_200), bench.guard.reserve(verdict, 4_200), bench.guard.reserve(verdict, 4_200):
+    with bench.guard.reserve("a", 4_200), bench.guard.reserve("a", 4_200), bench.guard.reserve("b", 4_200):
         assert bench.judge().rules == ["host:lease-spent"]
         assert bench.judge().context["value_since_sync_cents"] == 12_600
     assert bench.judge().verdict == ALLOW

@@ -491,7 +491,7 @@ async def test_restart_while_waiting_forgets_nothing(tmp_path: Path) -> None:
     again = Rig(tmp_path, clock=clock)
     await again.lend(name="l2")
     await again.settle()
-    assert again.device.runs[run].approval == asked
+    assert again.device.runs[run].shown.approval == asked
     await again.answer(run, "approve")
     assert again.device.closed[run] == "done"
     again.close()
