@@ -18,7 +18,8 @@ from shared.errors import BadInput
 
 T = TypeVar("T")
 
-_ENCODER = msgspec.json.Encoder(order="deterministic")
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_PLAIN = frozenset((str, int, bool, type(None)))
 
 
 def canonical(value: Any) -> bytes:
@@ -27,15 +28,23 @@ def canonical(value: Any) -> bytes:
     Struct fields are written in sorted order too, so a struct and the dict it came from have the same bytes.
     """
     try:
-        plain = msgspec.to_builtins(value, builtin_types=(bytes, bytearray))
-        _check_plain(plain)
-        return _ENCODER.encode(plain)
+        _check_plain(value)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # also lone surrogates
         raise BadInput("codec.form", f"not canonical data: {error}", advice="use plain JSON values") from error
 
 
 def _check_plain(value: Any) -> None:
-    if isinstance(value, float):
+    """Refuse what has no one form. Most values are text and numbers, so these are passed over before all else."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            found = getattr(value, name)
+            if type(found) not in _PLAIN:
+                _check_plain(found)
+    elif isinstance(value, float):
         raise BadInput(
             "codec.float", "a float stands in canonical data", advice="use integer cents, microseconds or permille"
         )
@@ -43,10 +52,12 @@ def _check_plain(value: Any) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise BadInput("codec.form", f"the key {key!r} is not text", advice="use plain JSON values")
-            _check_plain(item)
-    elif isinstance(value, list):
+            if type(item) not in _PLAIN:
+                _check_plain(item)
+    elif isinstance(value, list | tuple):
         for item in value:
-            _check_plain(item)
+            if type(item) not in _PLAIN:
+                _check_plain(item)
     elif isinstance(value, bytes | bytearray):
         raise BadInput("codec.form", f"a {type(value).__name__} has no one form", advice="use plain JSON values")
 

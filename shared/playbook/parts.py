@@ -218,6 +218,9 @@ class Playbook(_Part, frozen=True):
     def step(self, step_id: str) -> PlaybookStep:
         """The step of this name, or of the name a run gave one of its rounds (``mail#3``)."""
         base = step_id.partition("#")[0]
+        for step in self.steps:  # most are at the top
+            if step.id == base:
+                return step
         for step in self.all_steps:
             if step.id == base:
                 return step

@@ -62,6 +62,7 @@ class Device(msgspec.Struct):
     children: dict[str, str] = {}
     outcomes: dict[str, int] = {}
     spent: list[tuple[int, int]] = []  # (seq, cents) of each intent not yet synced
+    value_since_sync: int = 0  # their cents, added up as they come
     days: dict[str, Spent] = {}
     grants: dict[str, Grant] = {}
     events: dict[str, tuple[int, int]] = {}  # hash of name and key -> (seq, at)
@@ -153,6 +154,7 @@ class Device(msgspec.Struct):
         spent.tokens += run.tokens - before.tokens
         if isinstance(facts, e.IntentRecorded) and not facts.approval:
             self.spent.append((entry.seq, run.cents - before.cents))
+            self.value_since_sync += run.cents - before.cents
 
     # --- answers that cover more than one action ----------------------------------------------------------------------
 
@@ -185,14 +187,11 @@ class Device(msgspec.Struct):
     def synced(self, size: int) -> None:
         """The hub has countersigned ``size`` entries: what they spent no longer counts."""
         self.spent = [(seq, cents) for seq, cents in self.spent if seq >= size]
+        self.value_since_sync = sum(cents for _, cents in self.spent)
 
     @property
     def actions_since_sync(self) -> int:
         return len(self.spent)
-
-    @property
-    def value_since_sync(self) -> int:
-        return sum(cents for _, cents in self.spent)
 
     def spent_today(self, playbook: str, at: int) -> Spent:
         """What this playbook's runs spent on the day of ``at``."""
