@@ -25,6 +25,7 @@ from server.devices import Devices
 from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
+from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, load_identity, take_lock
 from server.store.home import make_token
@@ -54,6 +55,7 @@ class Hub:
     ingest: Ingest
     record: Record
     approvals: Approvals
+    orders: Orders
     releases: Releases
 
 
@@ -73,6 +75,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     hublog = HubLog(store, clock=clock, random=secrets.token_bytes)
     bus = Bus()
     releases = Releases(config.home, hublog, key=hublog.key, clock=clock)
+    record = Record(store, clock)
     return Hub(
         config=config,
         store=store,
@@ -81,8 +84,9 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         users=Users(hublog, session_seconds=config.session_seconds),
         devices=Devices(hublog, bus, config, releases),
         ingest=Ingest(hublog, bus),
-        record=Record(store, clock),
+        record=record,
         approvals=Approvals(hublog, bus, releases),
+        orders=Orders(hublog, bus, record.run, releases),
         releases=releases,
     )
 
@@ -120,6 +124,7 @@ def build(hub: Hub, port: int) -> Application:
         devices=hub.devices,
         record=hub.record,
         approvals=hub.approvals,
+        orders=hub.orders,
         releases=hub.releases,
         bus=hub.bus,
         hub=info,

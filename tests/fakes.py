@@ -33,7 +33,7 @@ from shared.protocol import (
     join_bytes,
     welcome_bytes,
 )
-from shared.release import Answer, Manifest, Release
+from shared.release import Answer, Manifest, Order, Release
 from shared.tlog import Checkpoint, Frontier, leaf_hash
 
 M = TypeVar("M", bound=Message)
@@ -59,7 +59,7 @@ business_key: [application_id]
 lanes: [{id: counter, label: Over the counter}, {id: review, label: Plan review}]
 fallback: review
 steps: [{id: triage, planner: triage, tools: [register.decide]}]
-approvals: {roles: [clerk], expires: 2d}
+approvals: {roles: [clerk], expires: 2d, escalate: [{after: 3h, roles: [supervisor]}]}
 """
 
 
@@ -155,7 +155,7 @@ class FakeDevice:
 
     # --- runs -------------------------------------------------------------------------------------------------
 
-    def open(self, subject: str) -> str:
+    def open(self, subject: str, *, parent: str = "", dry_run: bool = False) -> str:
         run = f"run_{hex_sha256(subject.encode())[:24]}"
         opened = e.RunOpened(
             playbook="permits",
@@ -165,17 +165,29 @@ class FakeDevice:
             trigger="inbox",
             subject_sha256=hex_sha256(subject.encode()),
             private_fields=True,
+            parent=parent,
+            parent_step="child" if parent else "",
+            dry_run=dry_run,
         )
         shared = {"inputs": {"application_id": subject, "work": "deck"}, "subject": subject, "source": "a.csv row 2"}
         bodies = {"shared": shared, "private": {"inputs": {"phone": "555 0100"}}}
         self.add(Draft(opened, run=run, bodies=bodies))
         return run
 
-    def plan(self, run: str, subject: str, *, lane: str = "counter", confidence: int = 600) -> Action:
+    def plan(
+        self,
+        run: str,
+        subject: str,
+        *,
+        lane: str = "counter",
+        confidence: int = 600,
+        step: str = "triage",
+        planner: str = "rules",
+    ) -> Action:
         action = decide(subject, lane)
         facts = e.PlanMade(
-            step="triage",
-            planner="rules",
+            step=step,
+            planner=planner,
             prompt="",
             model="",
             label=lane,
@@ -201,46 +213,133 @@ class FakeDevice:
         self.add(Draft(facts, run=run, bodies={"shared": body}))
         return action
 
-    def judge(self, run: str, action: Action, verdict: str, *, approved: bool = False) -> None:
-        context: dict[str, int | bool | str] = {"confidence": 600, "approved": approved, "value_cents": 100}
+    def judge(
+        self,
+        run: str,
+        action: Action,
+        verdict: str,
+        *,
+        approved: bool = False,
+        step: str = "triage",
+        value_cents: int = 100,
+        effect: str = "reversible",
+    ) -> None:
+        context: dict[str, int | bool | str] = {
+            "confidence": 600,
+            "approved": approved,
+            "value_cents": value_cents,
+            "effect": effect,
+            "label": "counter",
+        }
         rules = ["register-only", "ask-when-unsure"] if verdict == "ask" else ["register-only"]
-        facts = e.VerdictGiven("triage", action.digest, verdict, rules, 1, action.tool, context)
+        facts = e.VerdictGiven(step, action.digest, verdict, rules, 1, action.tool, context)
         self.add(Draft(facts, run=run))
 
-    def ask(self, subject: str, *, life_us: int = 2 * DAY, name: str = "") -> str:
+    def ask(
+        self,
+        subject: str,
+        *,
+        life_us: int = 2 * DAY,
+        name: str = "",
+        needed: int = 1,
+        local: bool = False,
+        similar_s: int = 0,
+        value_cents: int = 100,
+    ) -> str:
         """A run up to its question; the approval's name."""
         run = self.open(subject)
         action = self.plan(run, subject)
-        self.judge(run, action, "ask")
+        self.judge(run, action, "ask", value_cents=value_cents)
         approval = name or f"app_{secrets.token_hex(12)}"
-        facts = e.ApprovalAsked("triage", approval, action.digest, ["clerk"], self.clock() + life_us)
+        expires_at = self.clock() + life_us
+        facts = e.ApprovalAsked("triage", approval, action.digest, ["clerk"], expires_at, needed, local, similar_s)
         self.add(Draft(facts, run=run))
         return approval
 
     def take(self, envelope: Envelope) -> Answer:
         """Write a person's answer into the log."""
         answer = msgspec.json.decode(unseal(envelope, "answer", self.hub_key), type=Answer)
-        facts = e.ApprovalAnswered("triage", answer.approval, answer.action, answer.answer, answer.corrected, answer.by)
+        facts = e.ApprovalAnswered(
+            step="triage",
+            approval=answer.approval,
+            action=answer.action,
+            answer=answer.answer,
+            corrected=answer.corrected,
+            by=answer.by,
+            similar_until=answer.similar_until,
+        )
         body = {"envelope": msgspec.to_builtins(envelope)}
         self.add(Draft(facts, run=answer.run, bodies={"shared": body}))
         return answer
 
-    def act(self, run: str, action: Action, approval: str = "") -> None:
-        """From an allowing verdict to the end."""
-        for facts in (
-            e.IntentRecorded("triage", action.digest, action.tool, action.key, approval),
-            e.ResultRecorded("triage", action.key, "done", "", "sent", 1, 500),
-            e.EffectObserved("triage", action.key, True),
-            e.RunClosed("done", ""),
-        ):
-            self.add(Draft(facts, run=run))
+    def obey(self, envelope: Envelope) -> Order:
+        """Write a person's order into the log."""
+        order = msgspec.json.decode(unseal(envelope, "order", self.hub_key), type=Order)
+        facts = e.RunOrdered(order.order, order.id, order.step, order.by, "hub")
+        body = {"envelope": msgspec.to_builtins(envelope)}
+        self.add(Draft(facts, run=order.run, bodies={"shared": body}))
+        return order
+
+    def act(
+        self, run: str, action: Action, approval: str = "", *, step: str = "triage", doubt: bool = False, fail: str = ""
+    ) -> None:
+        """From an allowing verdict to the step's end: done and read back, or in ``doubt``, or failed with a code."""
+        self.add(Draft(e.IntentRecorded(step, action.digest, action.tool, action.key, approval), run=run))
+        if doubt:
+            self.add(Draft(e.IntentDoubted(step, action.key), run=run))
+        elif fail:
+            body = {"receipt": {"message": "The register is full.", "advice": "make room"}}
+            failed = e.ResultRecorded(step, action.key, "failed", fail, "sent", 3, 500)
+            self.add(Draft(failed, run=run, bodies={"shared": body}))
+        else:
+            self.add(Draft(e.ResultRecorded(step, action.key, "done", "", "sent", 1, 500), run=run))
+            self.add(Draft(e.EffectObserved(step, action.key, True), run=run))
+
+    def close(self, run: str, outcome: str = "done", code: str = "") -> None:
+        self.add(Draft(e.RunClosed(outcome, code), run=run))
+
+    def finish(self, run: str, action: Action, approval: str = "") -> None:
+        """From an allowing verdict to the run's end."""
+        self.act(run, action, approval)
+        self.close(run)
+
+    def in_doubt(self, subject: str) -> str:
+        """A run whose action may have happened or not."""
+        run = self.open(subject)
+        action = self.plan(run, subject, confidence=950)
+        self.judge(run, action, "allow")
+        self.act(run, action, doubt=True)
+        return run
+
+    def failed(self, subject: str) -> str:
+        """A run whose tool refused, closed."""
+        run = self.open(subject)
+        action = self.plan(run, subject, confidence=950)
+        self.judge(run, action, "allow")
+        self.act(run, action, fail="tool.full")
+        self.close(run, "failed", "tool.full")
+        return run
+
+    def left_to_a_person(self, subject: str) -> str:
+        """A run of two steps whose second failed, and whose first only a person can take back."""
+        run = self.open(subject)
+        action = self.plan(run, subject, confidence=950, step="mail")
+        self.judge(run, action, "allow", step="mail", effect="irreversible")
+        self.act(run, action, step="mail")
+        again = self.plan(run, subject, confidence=950)
+        self.judge(run, again, "allow")
+        self.act(run, again, fail="tool.full")
+        self.add(Draft(e.UndoBegun("failed", "tool.full"), run=run))
+        body = {"steps": ["Call the applicant.", "Say that the letter was wrong."], "tool": "mail.send", "subject": ""}
+        self.add(Draft(e.UndoLeft("mail", "undo.manual"), run=run, bodies={"shared": body}))
+        return run
 
     def decide_alone(self, subject: str) -> str:
         """A whole run that asks nobody."""
         run = self.open(subject)
         action = self.plan(run, subject, confidence=950)
         self.judge(run, action, "allow")
-        self.act(run, action)
+        self.finish(run, action)
         return run
 
     # --- the link ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from server.bus import Bus
     from server.devices import Devices
     from server.ingest import Record
+    from server.orders import Orders
     from server.releases import Releases
     from server.users import Users
 
@@ -41,6 +42,7 @@ class Services:
     devices: Devices
     record: Record
     approvals: Approvals
+    orders: Orders
     releases: Releases
     bus: Bus
     hub: HubInfo

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select, update
 
 from server.bus import Bus
-from server.ingest.folding import Change, Folds, write_approvals, write_runs
+from server.ingest.folding import Change, Folds, write_runs
 from server.ingest.judge import Held, Kept, check_times, read_batch
+from server.ingest.people import write_people
 from server.store import HubLog
 from server.store.tables import BODIES, CHECKPOINTS, DEVICES, ENTRIES
 from shared.entries import BatchRefused, Draft, Written
@@ -186,7 +187,7 @@ class Ingest:
             row = {"device": held.device, "size": grown.size, "note": cosigned, "cosigned_at": now}
             conn.execute(insert(CHECKPOINTS), [row])
             write_runs(conn, change)
-            write_approvals(conn, change)
+            write_people(conn, change)
         return cosigned
 
     def _clear(self, held: Held) -> None:
@@ -221,7 +222,7 @@ class Ingest:
         if change.runs:
             told = [f"{device}:{run}" for run in list(change.runs)[:_RUNS_TOLD]]
             self._bus.publish("runs", {"device": device, "runs": told})
-        if change.questions:
+        if change.people:
             self._bus.publish("approvals", {"device": device})
 
     def _lock_of(self, device: str) -> threading.Lock:

@@ -16,6 +16,7 @@ from shared.codec import parse
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import PublicKey
 from shared.protocol import Batch
+from shared.runs.fold import OF_RUNS
 from shared.tlog import Checkpoint, Frontier, leaf_hash, open_checkpoint
 
 # Only the hub's own log may hold these.
@@ -25,24 +26,10 @@ _HUBS_OWN = (
     e.DeviceEnrolled,
     e.DeviceRevoked,
     e.ReleasePublished,
-    e.ApprovalDecided,
+    e.ApprovalDecidedV1,
+    e.OrderGiven,
     e.LeaseIssued,
     e.BatchRefused,
-)
-# These are steps of a run; everything else is about the device itself. The run's own order is judged by the fold.
-_OF_A_RUN = (
-    e.RunOpened,
-    e.ContextRecalled,
-    e.PlanMade,
-    e.VerdictGiven,
-    e.ApprovalAsked,
-    e.ApprovalAnswered,
-    e.ApprovalVoided,
-    e.IntentRecorded,
-    e.IntentDoubted,
-    e.ResultRecorded,
-    e.EffectObserved,
-    e.RunClosed,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -136,7 +123,8 @@ def _check_place(held: Held, entry: e.Entry, where: str) -> None:
             advice="join the hub again with a new log",
             where=where,
         )
-    if isinstance(facts, _OF_A_RUN) != (entry.run != "") or (entry.run and not _RUN_ID.fullmatch(entry.run)):
+    # What is not of a run is about the device itself. The order within a run is judged by the fold.
+    if isinstance(facts, OF_RUNS) != (entry.run != "") or (entry.run and not _RUN_ID.fullmatch(entry.run)):
         raise BadInput(
             "entry.run", f"{entry.type} names run {entry.run[:80]!r}", advice="this device misbehaves", where=where
         )

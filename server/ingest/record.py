@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, func, select
 
-from server.ingest.views import Counts, RunView, Story, StoryEntry
+from server.ingest.needs import needs
+from server.ingest.views import Counts, Needing, RunView, Story, StoryEntry
 from server.store import Store
 from server.store.tables import APPROVALS, BODIES, CHECKPOINTS, DEVICES, ENTRIES, RUNS
 from shared import entries as e
-from shared import runs
 from shared.errors import BadInput, Conflict
 from shared.policy import ALLOW, DENY
+from shared.runs import Run, fold
 
 _MOST = 500
-_STORY = 2_000  # entries of one run that are shown
+_STORY = 400  # entries of one run that are shown at once
+_CHILDREN = 50
+_KEPT = 128  # folded runs
 
 
 class Record:
@@ -27,18 +32,21 @@ class Record:
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
+        self._folded = _Folded()
 
     def runs(
         self,
         device: str | None = None,
         status: str | None = None,
         label: str | None = None,
+        attention: str | None = None,
         limit: int = 50,
         before: int | None = None,
     ) -> list[RunView]:
         """Runs, the newest first. Go on with ``before`` = the last one's ``row``."""
         query = _runs().order_by(RUNS.c.n.desc()).limit(max(1, min(limit, _MOST)))
-        for column, wanted in ((RUNS.c.device, device), (RUNS.c.status, status), (RUNS.c.label, label)):
+        asked = ((RUNS.c.device, device), (RUNS.c.status, status), (RUNS.c.label, label), (RUNS.c.attention, attention))
+        for column, wanted in asked:
             if wanted is not None:
                 query = query.where(column == wanted)
         if before is not None:
@@ -46,8 +54,9 @@ class Record:
         with self._store.read() as conn:
             return [_view(row) for row in conn.execute(query)]
 
-    def run(self, run: str) -> Story:
-        """The story of a run, by ``DEVICE:RUN``, or by the run's name alone while only one device has it.
+    def run(self, run: str, before: int | None = None) -> Story:
+        """The story of a run, by ``DEVICE:RUN``, or by the run's name alone while only one device has it; of a long one
+        the newest entries, or the newest of those before the entry ``before``.
 
         Raises ``BadInput('run.unknown')`` or ``Conflict('run.ambiguous')``.
         """
@@ -62,7 +71,33 @@ class Record:
             if len(rows) > 1:
                 raise Conflict("run.ambiguous", f"several devices have a run {name}", advice="ask for DEVICE:RUN")
             row = rows[0]
-            return _story(_view(row), conn.execute(_chain(row.device, row.id)).all())
+            folded = self._folded.run(conn, row.device, row.id)
+            newest = conn.execute(_chain(row.device, row.id, before)).all()
+            children = _runs().where(RUNS.c.device == row.device, RUNS.c.parent == row.id).order_by(RUNS.c.n.desc())
+            entries = [_told(entry) for entry in reversed(newest)]
+            return Story(
+                run=folded,
+                view=_view(row),
+                entries=entries,
+                left_out=_earlier(conn, row, entries[0].seq) if len(entries) == _STORY else 0,
+                complete=before is None,
+                needs=needs(conn, row.device, folded),
+                children=[_view(child) for child in conn.execute(children.limit(_CHILDREN))],
+            )
+
+    def needing(self, attention: str, limit: int = 50) -> list[Needing]:
+        """Runs that need a person for ``doubt``, ``operator`` or ``failed``, the newest first, and for what."""
+        query = _runs().where(RUNS.c.attention == attention).order_by(RUNS.c.n.desc()).limit(max(1, min(limit, _MOST)))
+        with self._store.read() as conn:
+            return [
+                Needing(_view(row), needs(conn, row.device, self._folded.run(conn, row.device, row.id)))
+                for row in conn.execute(query).all()
+            ]
+
+    def attention(self) -> dict[str, int]:
+        """How many runs need a person, by what for."""
+        with self._store.read() as conn:
+            return _tally(conn, RUNS.c.attention)
 
     def counts(self) -> Counts:
         was_asked = exists().where(APPROVALS.c.device == RUNS.c.device, APPROVALS.c.run == RUNS.c.id)
@@ -85,6 +120,7 @@ class Record:
                 by_label=_tally(conn, RUNS.c.label),
                 by_outcome=_tally(conn, RUNS.c.outcome),
                 by_planner=_tally(conn, RUNS.c.planner),
+                attention=_tally(conn, RUNS.c.attention),
             )
 
 
@@ -132,11 +168,40 @@ def _view(row: Row[Any]) -> RunView:
         release=row.release,
         closed_at=row.closed_at,
         row=row.n,
+        step=row.step,
+        attention=row.attention,
+        parent=row.parent,
+        dry_run=bool(row.dry_run),
     )
 
 
-def _chain(device: str, run: str) -> Select[Any]:
-    """A run's entries with their bodies and the first checkpoint that covers each."""
+class _Folded:
+    """Runs folded from what is stored, kept and taken further, the least recently read forgotten first: the page of a
+    run with thousands of entries is fetched anew whenever one is added."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[int, Run]] = OrderedDict()
+
+    def run(self, conn: Connection, device: str, name: str) -> Run:
+        with self._lock:
+            seq, run = self._kept.get((device, name), (-1, None))
+        fresh = select(ENTRIES.c.seq, ENTRIES.c.data).where(
+            ENTRIES.c.device == device, ENTRIES.c.run == name, ENTRIES.c.seq > seq
+        )
+        for row in conn.execute(fresh.order_by(ENTRIES.c.seq)):
+            seq, run = row.seq, fold(run, e.read(row.data))
+        assert run is not None  # a run row exists only beside its entries
+        with self._lock:
+            self._kept[device, name] = (seq, run)
+            self._kept.move_to_end((device, name))
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return run
+
+
+def _chain(device: str, run: str, before: int | None) -> Select[Any]:
+    """A run's newest entries, with their bodies and the first checkpoint that covers each."""
     later = CHECKPOINTS.alias()
     covering = (
         select(func.min(later.c.size))
@@ -146,33 +211,31 @@ def _chain(device: str, run: str) -> Select[Any]:
     )
     body = and_(BODIES.c.device == ENTRIES.c.device, BODIES.c.seq == ENTRIES.c.seq)
     checkpoint = and_(CHECKPOINTS.c.device == ENTRIES.c.device, CHECKPOINTS.c.size == covering)
-    return (
+    chain = (
         select(ENTRIES.c.data, BODIES.c.data.label("body"), CHECKPOINTS.c.size, CHECKPOINTS.c.cosigned_at)
         .outerjoin(BODIES, body)
         .outerjoin(CHECKPOINTS, checkpoint)
         .where(ENTRIES.c.device == device, ENTRIES.c.run == run)
-        .order_by(ENTRIES.c.seq)
+        .order_by(ENTRIES.c.seq.desc())
         .limit(_STORY)
     )
+    return chain if before is None else chain.where(ENTRIES.c.seq < before)
 
 
-def _story(view: RunView, rows: Any) -> Story:
-    run: runs.Run | None = None
-    told: list[StoryEntry] = []
-    for row in rows:
-        entry = e.read(row.data)
-        run = runs.fold(run, entry)
-        told.append(
-            StoryEntry(
-                seq=entry.seq,
-                at=entry.at,
-                type=entry.type,
-                facts=msgspec.to_builtins(entry.facts),
-                body=None if row.body is None else json.loads(row.body),
-                erased=row.body is None and "shared" in entry.bodies,
-                checkpoint_size=row.size,
-                cosigned_at=row.cosigned_at,
-            )
-        )
-    assert run is not None  # a run row exists only beside its entries
-    return Story(run, view, told)
+def _earlier(conn: Connection, row: Row[Any], seq: int) -> int:
+    mine = _how_many(ENTRIES).where(ENTRIES.c.device == row.device, ENTRIES.c.run == row.id, ENTRIES.c.seq < seq)
+    return _count(conn, mine)
+
+
+def _told(row: Row[Any]) -> StoryEntry:
+    entry = e.read(row.data)
+    return StoryEntry(
+        seq=entry.seq,
+        at=entry.at,
+        type=entry.type,
+        facts=msgspec.to_builtins(entry.facts),
+        body=None if row.body is None else json.loads(row.body),
+        erased=row.body is None and "shared" in entry.bodies,
+        checkpoint_size=row.size,
+        cosigned_at=row.cosigned_at,
+    )

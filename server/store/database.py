@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
+from server.store.migrations import SCHEMA_VERSION, STEPS, migrate
 from server.store.tables import META, METADATA
 from shared.errors import Conflict, OutriderError, Unavailable
-
-SCHEMA_VERSION = 1
 
 
 class Store:
@@ -44,6 +43,9 @@ class Store:
             found = conn.execute(select(META.c.value).where(META.c.name == "schema")).scalar()
             if found is None:
                 conn.execute(insert(META), [{"name": "schema", "value": str(SCHEMA_VERSION)}])
+            elif found in map(str, STEPS):
+                migrate(conn, int(found))
+                conn.execute(update(META).where(META.c.name == "schema").values(value=str(SCHEMA_VERSION)))
             elif found != str(SCHEMA_VERSION):
                 raise Conflict(
                     "store.schema",

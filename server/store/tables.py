@@ -208,10 +208,17 @@ class CheckpointRow(Row, table=True):
 
 class RunRow(Row, table=True):
     """A run as folded so far. ``n`` orders runs by when the hub first heard of them; ``seq`` and ``plan_seq`` are the
-    entries whose bodies hold the inputs and the recommendation."""
+    entries whose bodies hold the inputs and the recommendation. ``step`` is the one a list speaks of; ``attention`` is
+    ``doubt``, ``operator`` or ``failed`` where only a person can help."""
 
     __tablename__ = "runs"
-    __table_args__ = (UniqueConstraint("device", "id"), Index("runs_status", "status"), Index("runs_id", "id"))
+    __table_args__ = (
+        UniqueConstraint("device", "id"),
+        Index("runs_status", "status"),
+        Index("runs_id", "id"),
+        Index("runs_attention", "attention"),
+        Index("runs_parent", "device", "parent"),
+    )
 
     n: int | None = Field(default=None, primary_key=True)
     device: str
@@ -230,11 +237,17 @@ class RunRow(Row, table=True):
     verdict: str = ""
     plan_seq: int = Field(default=-1, sa_type=BigInteger)
     closed_at: int = Field(default=0, sa_type=BigInteger)
+    step: str = ""
+    attention: str = ""
+    parent: str = ""
+    dry_run: bool = False
 
 
 class ApprovalRow(Row, table=True):
-    """A question to a person. ``state`` is waiting, answered or void; unanswered, it is expired once its time is past.
-    ``decided_seq`` is the entry of the hub's log whose body holds the signed answer, ``applied_seq`` the device's."""
+    """A question to people. ``state`` is waiting, answered or void; unanswered, it is expired once its time is past.
+    ``needed`` different people must say yes; each answer is a row of ``answers``, and the one that settled the question
+    stands here too. ``decided_seq`` is the entry of the hub's log whose body holds that signed answer, -1 where it was
+    given at the device; ``applied_seq`` the device's entry. ``level`` counts escalations."""
 
     __tablename__ = "approvals"
     __table_args__ = (Index("approvals_state", "state"), Index("approvals_run", "device", "run"))
@@ -260,6 +273,49 @@ class ApprovalRow(Row, table=True):
     answered_at: int = Field(default=0, sa_type=BigInteger)
     decided_seq: int = Field(default=-1, sa_type=BigInteger)
     applied_seq: int = Field(default=-1, sa_type=BigInteger)
+    needed: int = 1
+    local: bool = False
+    similar_s: int = 0
+    level: int = 0
+
+
+class AnswerRow(Row, table=True):
+    """One person's answer to a question, given at the ``hub`` or at the device (``local``). Until ``similar_until`` it
+    covers actions like the one asked about."""
+
+    __tablename__ = "answers"
+
+    n: int | None = Field(default=None, primary_key=True)
+    approval: str = Field(index=True)
+    device: str
+    answer: str
+    by: str
+    corrected: str
+    place: str
+    at: int = Field(sa_type=BigInteger)
+    similar_until: int = Field(default=0, sa_type=BigInteger)
+    decided_seq: int = Field(default=-1, sa_type=BigInteger)
+    applied_seq: int = Field(default=-1, sa_type=BigInteger)
+
+
+class OrderRow(Row, table=True):
+    """A person's order about a run, given here. ``given_seq`` is the entry of the hub's log, ``outbox`` the message's
+    place in the outbox, ``applied_seq`` the device's entry once the run obeyed."""
+
+    __tablename__ = "orders"
+    __table_args__ = (Index("orders_run", "device", "run"),)
+
+    n: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    device: str
+    run: str
+    step: str
+    kind: str
+    by: str
+    at: int = Field(sa_type=BigInteger)
+    given_seq: int = Field(sa_type=BigInteger)
+    outbox: int = Field(sa_type=BigInteger)
+    applied_seq: int = Field(default=-1, sa_type=BigInteger)
 
 
 # --- the same tables for SQLAlchemy Core, which bulk writes and joins use -----------------------------------------
@@ -276,4 +332,4 @@ HUB_NODES, HUB_CHECKPOINTS = _core(HubNode), _core(HubCheckpoint)
 USERS, SESSIONS, TOKENS = _core(UserRow), _core(SessionRow), _core(TokenRow)
 DEVICES, OUTBOX = _core(DeviceRow), _core(OutboxRow)
 ENTRIES, BODIES, CHECKPOINTS = _core(EntryRow), _core(BodyRow), _core(CheckpointRow)
-RUNS, APPROVALS = _core(RunRow), _core(ApprovalRow)
+RUNS, APPROVALS, ANSWERS, ORDERS = _core(RunRow), _core(ApprovalRow), _core(AnswerRow), _core(OrderRow)

@@ -22,6 +22,7 @@ from server.bus import Bus
 from server.config import HubConfig
 from server.devices import Devices
 from server.ingest import Ingest, Record
+from server.orders import Orders
 from server.store import HubLog, Store, make_home
 from tests.fakes import FakeDevice, Shelf
 
@@ -84,6 +85,7 @@ class Rooms:
     ingest: Ingest
     record: Record
     approvals: Approvals
+    orders: Orders
     clock: Clock
 
     def join(self, name: str = "front desk") -> FakeDevice:
@@ -100,14 +102,15 @@ class Rooms:
 @pytest.fixture
 def rooms(hublog: HubLog, home: Path, clock: Clock) -> Rooms:
     bus = Bus()
-    devices = Devices(hublog, bus, HubConfig(home=home), Trust())
+    record = Record(hublog.store, clock)
     return Rooms(
         hublog=hublog,
         bus=bus,
-        devices=devices,
+        devices=Devices(hublog, bus, HubConfig(home=home), Trust()),
         ingest=Ingest(hublog, bus),
-        record=Record(hublog.store, clock),
+        record=record,
         approvals=Approvals(hublog, bus, Shelf()),
+        orders=Orders(hublog, bus, record.run, Shelf()),
         clock=clock,
     )
 

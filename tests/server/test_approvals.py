@@ -62,7 +62,7 @@ def test_an_approval_is_signed_logged_sent_and_taken_by_the_device(rooms: Rooms)
     assert isinstance(newest.facts, e.ApprovalDecided)
     run, action = said.run, decide("PA-1", "counter")
     device.judge(run, action, "ask", approved=True)
-    device.act(run, action, approval)
+    device.finish(run, action, approval)
     rooms.sync(device)
     assert rooms.record.runs()[0].outcome == "done"
     assert rooms.approvals.get(approval).applied
@@ -80,7 +80,7 @@ def test_a_correction_names_the_new_action_exactly(rooms: Rooms) -> None:
     assert said["corrected"] == corrected.digest == decide("PA-1", "review").digest
     device.take(envelope)
     device.judge(said["run"], corrected, "ask", approved=True)
-    device.act(said["run"], corrected, approval)
+    device.finish(said["run"], corrected, approval)
     rooms.sync(device)
     assert rooms.record.runs()[0].outcome == "done"
 
@@ -104,16 +104,16 @@ def test_corrections_stay_within_the_action(rooms: Rooms, said: str, corrections
 
 
 def test_types_are_kept() -> None:
-    from server.approvals import _typed
+    from server.approvals.corrections import typed
 
-    assert _typed("n", 3, "-12") == -12
-    assert _typed("b", True, "False") is False
-    assert _typed("t", "old", "") == ""
-    assert _typed("t", None, "") is None
-    assert _typed("t", None, "new") == "new"
+    assert typed("n", 3, "-12") == -12
+    assert typed("b", True, "False") is False
+    assert typed("t", "old", "") == ""
+    assert typed("t", None, "") is None
+    assert typed("t", None, "new") == "new"
     for old, text in ((3, "three"), (True, "1"), (3, "1.5")):
         with pytest.raises(BadInput):
-            _typed("x", old, text)
+            typed("x", old, text)
 
 
 def test_only_the_asked_roles_answer_once_and_with_a_known_word(rooms: Rooms) -> None:

@@ -247,7 +247,7 @@ def test_unknown_types_versions_and_shapes_are_refused(rooms: Rooms) -> None:
     data = device.written[1].data
     for changed, code in (
         (edited(data, type="run.imagined"), "entry.unknown"),
-        (edited(data, v=2), "entry.unknown"),
+        (edited(data, v=3), "entry.unknown"),
         (edited(data, seq=7), "entry.seq"),
         (edited(data, run=""), "entry.run"),
         (edited(data, run="a/b"), "entry.run"),
@@ -304,7 +304,7 @@ def test_a_run_that_acted_unguarded_is_refused(rooms: Rooms) -> None:
     run = device.open("PA-1")
     action = device.plan(run, "PA-1")
     rooms.sync(device)
-    device.act(run, action)
+    device.finish(run, action)
     error = refused(rooms, device, device.batch(3))
     assert (type(error), error.code) == (Tampered, "run.order")
     assert rooms.record.runs()[0].status == "planned"

@@ -16,6 +16,7 @@ from server.config import HubConfig
 from server.console import HubInfo, Services, attach
 from server.devices import Devices
 from server.ingest import Ingest, Record
+from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, make_home
 from server.store.tables import OUTBOX
@@ -95,6 +96,7 @@ class SampleHub:
         self.ingest = Ingest(self.log, self.bus)
         self.record = Record(self.store, clock)
         self.approvals = Approvals(self.log, self.bus, self.releases)
+        self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
 
@@ -120,7 +122,17 @@ class SampleHub:
             software="Outrider hub 0.1.0",
             token_seconds=1800,
         )
-        return Services(self.users, self.devices, self.record, self.approvals, self.releases, self.bus, hub, self.clock)
+        return Services(
+            users=self.users,
+            devices=self.devices,
+            record=self.record,
+            approvals=self.approvals,
+            orders=self.orders,
+            releases=self.releases,
+            bus=self.bus,
+            hub=hub,
+            clock=self.clock,
+        )
 
     def app(self) -> FastAPI:
         app = FastAPI(openapi_url=None)
