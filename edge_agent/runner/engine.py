@@ -32,6 +32,7 @@ from shared.entries import (
     Draft,
     IntentDoubted,
     RunClosed,
+    RunOrdered,
     StepEnded,
     StepFailed,
     StepRehearsed,
@@ -131,12 +132,13 @@ class _Advance:
         self._judged: set[str] = set()  # steps whose verdict was given in this stretch, under what holds now
         self._stuck: set[str] = set()  # steps that cannot go on until something happens
         self._busy: dict[asyncio.Task[list[Draft]], str] = {}
-        self._error: OutriderError | None = None
+        self._later: dict[str, OutriderError] = {}  # steps that could not go on now, and why
 
     async def run(self) -> None:
         try:
+            self._obey_parent()
             self._void_superseded()
-            while self._error is None:
+            while True:
                 slow = self._fold_what_can_be()
                 if self._fresh or not slow:
                     await self._turn.commit()
@@ -146,16 +148,14 @@ class _Advance:
                 elif self._busy:
                     await self._wait()
                 else:
-                    return
-            while self._busy:
-                await self._wait()
-            await self._turn.commit()  # what came of the others is known, even if one could not go on
+                    break
         except BaseException:
             for task in self._busy:
                 task.cancel()
             self._turn.drop()
             raise
-        raise self._error
+        for error in self._later.values():
+            raise error
 
     def _fold_what_can_be(self) -> list[Next]:
         """Make every move that needs no waiting; the others are returned."""
@@ -163,7 +163,8 @@ class _Advance:
             before = self._turn.run
             slow = []
             for move in moves(before, self._scene.playbook):
-                if move.step in self._busy.values() or (move.move, move.step) in self._stuck_moves():
+                stuck = move.step in self._stuck and move.move in (Move.WAIT, Move.HOLD, Move.STOP)
+                if stuck or move.step in self._later or move.step in self._busy.values():
                     continue
                 if move.move in _SLOW or self._is_slow(move):
                     slow.append(move)
@@ -173,10 +174,6 @@ class _Advance:
                 return slow
             if self._turn.run.closed is not None:
                 return []
-
-    def _stuck_moves(self) -> set[tuple[Move, str]]:
-        waits = (Move.WAIT, Move.HOLD, Move.STOP)
-        return {(move, step) for step in self._stuck for move in waits}
 
     def _is_slow(self, move: Next) -> bool:
         if move.move is Move.START:
@@ -305,7 +302,7 @@ class _Advance:
         elif entered.kind == "time" and now >= entered.until:
             self._turn.add(StepEnded(step=step.id, code="time"))
         elif entered.kind == "event" and entered.ref in self._e._device.events:
-            body = self._e._journal.body(self._e._device.events[entered.ref][0]) or {}
+            body = self._e._journal.body(self._e._device.events[entered.ref][0], "private") or {}
             self._turn.add(StepEnded(step=step.id, code="event"), shared={"payload": body.get("payload") or {}})
         elif entered.kind == "run" and entered.ref in self._e._device.children:
             self._turn.add(StepEnded(step=step.id, code=self._e._device.children[entered.ref]))
@@ -329,10 +326,10 @@ class _Advance:
     async def _work(self, slow: list[Next]) -> None:
         """Begin what takes time; go on when the first of it is done."""
         if len(slow) == 1 and not self._busy:
-            self._take(await self._guarded(self._slow(slow[0])))
+            self._take(await self._guarded(slow[0].step, self._slow(slow[0])))
             return
         for move in slow:
-            task = asyncio.create_task(self._guarded(self._slow(move)))
+            task = asyncio.create_task(self._guarded(move.step, self._slow(move)))
             self._busy[task] = move.step
         await self._wait()
 
@@ -359,12 +356,12 @@ class _Advance:
                 continue
             self._turn.take(draft)
 
-    async def _guarded(self, work: Coroutine[Any, Any, list[Draft]]) -> list[Draft]:
-        """What one branch meets does not stop the others: it is raised when they are done."""
+    async def _guarded(self, step: str, work: Coroutine[Any, Any, list[Draft]]) -> list[Draft]:
+        """What one branch meets does not stop the others: it is raised when they can go no further."""
         try:
             return await work
         except OutriderError as error:
-            self._error = self._error or error
+            self._later[step] = error
             return []
 
     def _slow(self, move: Next) -> Coroutine[Any, Any, list[Draft]]:
@@ -382,7 +379,8 @@ class _Advance:
 
     async def _settle(self, step: Step) -> list[Draft]:
         assert step.intent is not None
-        self._e._asked_at[step.intent.key] = self._e._times.monotonic()
+        if step.status == "doubted":
+            self._e._asked_at[step.intent.key] = self._e._times.monotonic()
         action = self._scene.action(step)
         return await self._or_give_up(step, self._e._hands.settle(self._turn.run.id, step.intent, action))
 
@@ -402,7 +400,17 @@ class _Advance:
         hands, run = self._e._hands, self._turn.run.id
         return [await hands.observe(run, step.id, action, step.intent.key, receipt)]
 
-    # --- releases that came meanwhile ---------------------------------------------------------------------------------
+    # --- parents, and releases that came meanwhile --------------------------------------------------------------------
+
+    def _obey_parent(self) -> None:
+        """A run that nobody waits for any more ends: its parent has ended, or was cancelled."""
+        run = self._turn.run
+        parent = self._e._device.runs.get(run.opened.parent)
+        if not run.opened.parent or run.cancelled or run.undoing is not None:
+            return
+        if parent is None or parent.cancelled or parent.undoing is not None:
+            name = f"parent_{run.opened.parent}"
+            self._turn.add(RunOrdered(order="cancel", id=name, step="", by=run.opened.parent, place="parent"))
 
     def _void_superseded(self) -> None:
         """A release came after a question. The approval dies where the new policy no longer asks as the old one did;

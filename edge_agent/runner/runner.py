@@ -18,7 +18,7 @@ from edge_agent.runner.engine import Engine
 from edge_agent.runner.mail import Letter
 from edge_agent.runner.times import Times
 from edge_agent.tools import NotSent
-from shared.entries import Entry, RunOpened
+from shared.entries import Entry, RunClosed, RunOpened, RunOrdered, UndoBegun
 from shared.errors import BadInput, OutriderError, Unavailable
 from shared.keys import Envelope
 from shared.release import Answer, Order
@@ -86,10 +86,15 @@ class Runner:
         for entry in entries:
             if isinstance(entry.facts, RunOpened) and entry.facts.parent:
                 self.wake(entry.run)
-            elif entry.type == "run.closed" and entry.run in self._device.children:
-                for run in list(self._device.runs.values()):
-                    if any(step.entered and step.entered.ref == entry.run for step in run.steps.values()):
-                        self.wake(run.id)
+            elif isinstance(entry.facts, RunClosed | RunOrdered | UndoBegun):
+                self._wake_kin(entry.run)
+
+    def _wake_kin(self, run_id: str) -> None:
+        """The run that waits for this one, and those that this one waited for."""
+        for run in list(self._device.runs.values()):
+            waits = any(step.entered and step.entered.ref == run_id for step in run.steps.values())
+            if run.opened.parent == run_id or (waits and run_id in self._device.children):
+                self.wake(run.id)
 
     def event(self, ref: str) -> int:
         """An event is on the disk: wake the runs that wait for it; how many."""

@@ -129,9 +129,14 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def _shown(self) -> Step | None:
         found = self.steps.get(self.current)
-        if len(self.steps) > 1 and (found is None or found.status not in _ATTENTION):
-            by_need = [s for s in self.steps.values() if s.status in _ATTENTION]
-            return min(by_need, key=lambda s: _ATTENTION.index(s.status), default=found)
+        if len(self.steps) < 2 or (found is not None and found.status in _ATTENTION):
+            return found
+        by_need = [step for step in self.steps.values() if step.status in _ATTENTION]
+        if by_need:
+            return min(by_need, key=lambda step: _ATTENTION.index(step.status))
+        if found is None or found.end is not None or found.is_group:
+            under_way = (step for step in self.steps.values() if step.end is None and not step.is_group)
+            return next(under_way, found)
         return found
 
     @property

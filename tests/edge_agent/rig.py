@@ -299,7 +299,7 @@ class Rig:
         """An event from outside; how many runs it woke."""
         ref = event_ref(name, key)
         body = {"name": name, "key": key, "payload": payload}
-        await self.journal.append(Draft(EventReceived(name=name, ref=ref), bodies={"shared": body}))
+        await self.journal.append(Draft(EventReceived(name=name, ref=ref), bodies={"private": body}))
         return self.runner.event(ref)
 
     def types(self, run: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.tools import Argument, Effect, Manual, NotSent, Receipt, Tool, check_arguments
+from edge_agent.tools import Argument, Backoff, Effect, Manual, NotSent, Receipt, Tool, check_arguments
 from shared.actions import Action
 from shared.entries import ApprovalAsked, ApprovalEscalated, IntentRecorded, PlanMade, UndoLeft
 from shared.errors import Conflict, Refused, Unavailable
@@ -516,7 +516,7 @@ async def test_budgets_of_run_and_day(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_sent_is_put_off_and_not_failed(tmp_path: Path) -> None:
     shop = Shop(tmp_path, "- {id: a, tool: shop.put, with: {what: a}}\n")
-    type(shop.put).backoff = type(shop.put).backoff.__class__(attempts=2, first_s=0.01, most_s=0.02)
+    shop.put.backoff = Backoff(attempts=2, first_s=0.01, most_s=0.02)
     shop.put.fails["a"] = NotSent("shop.closed", "the door is closed", advice="wait")
     run = await shop.begin()
     assert shop.outcome(run) == "intended" and len(shop.put.sent) == 2
@@ -562,4 +562,31 @@ async def test_a_tool_that_is_missing_holds_the_run(tmp_path: Path) -> None:
     assert shop.outcome(run) == "held"
     verdict = shop.rig.device.runs[run].shown.verdict
     assert verdict is not None and verdict.rules == ["host:tool-missing"]
+    shop.close()
+
+
+async def test_a_cancelled_parent_cancels_its_child(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "- {id: kid, run: child, inputs: {sku: X}}\n")
+    slow = HEAD.format(name="child") + "steps:\n- {id: rest, wait: {for: 9d}}\n"
+    text = HEAD.format(name="shop") + "steps:\n- {id: kid, run: child, inputs: {sku: X}}\n"
+    shop.releases[1] = make_release(policy=POLICY, schema=SCHEMA, child=slow, shop=text)
+    run = await shop.begin()
+    assert len(shop.rig.device.runs) == 2
+    await shop.rig.order(run, "cancel")
+    await shop.rig.settle()
+    assert sorted((shop.rig.device.closed or {}).values()) == ["cancelled", "cancelled"]
+    shop.close()
+
+
+async def test_one_branch_that_cannot_be_sent_does_not_hold_up_the_other(tmp_path: Path) -> None:
+    rounds = "".join(f"{{id: b{n}, tool: shop.stamp2, with: {{what: b{n}}}}}, " for n in range(3))
+    steps = f"- id: both\n  together:\n  - [{{id: a, tool: shop.unput, with: {{what: a}}}}]\n  - [{rounds}]\n"
+    shop = Shop(tmp_path, steps.replace("stamp2", "put"))
+    shop.unput.backoff = Backoff(attempts=1, first_s=0.01)
+    shop.unput.fails["a"] = NotSent("shop.closed", "the door is closed", advice="wait")
+    run = await shop.begin()
+    assert shop.put.sent == ["b0", "b1", "b2"] and shop.outcome(run) == "intended"
+    shop.unput.fails.clear()
+    await shop.rig.settle()
+    assert shop.outcome(run) == "done"
     shop.close()
