@@ -144,9 +144,9 @@ class _Parser:
     # --- tokens
 
     def _fail(self, at: int, said: str) -> BadInput:
-        return self._refuse("expression.syntax", at, said)
+        return self._bad("expression.syntax", at, said)
 
-    def _refuse(self, code: str, at: int, said: str, advice: str = "see the expression reference") -> BadInput:
+    def _bad(self, code: str, at: int, said: str, advice: str = "see the expression reference") -> BadInput:
         return BadInput(code, f"at character {at + 1}: {said}", advice=advice, where=self._where)
 
     @property
@@ -173,7 +173,7 @@ class _Parser:
         return Node(kind, text, parts, name, depth)
 
     def _too_deep(self, said: str) -> BadInput:
-        return self._refuse("expression.too-large", self._seen.at, said, "split it over several steps")
+        return self._bad("expression.too-large", self._seen.at, said, "split it over several steps")
 
     # --- the grammar
 
@@ -271,7 +271,7 @@ class _Parser:
         if name in self._bound or (name in self._names and name not in _RESERVED):
             return self._node("name", name)
         known = ", ".join(sorted({*self._names, *self._bound}))
-        raise self._refuse(
+        raise self._bad(
             "expression.name",
             token.at,
             f"there is no name {name!r} here",
@@ -320,16 +320,16 @@ class _Parser:
     def _call(self, token: Token, given: list[Node], table: dict[str, tuple[int, int]]) -> Node:
         name = token.text
         if name not in table:
-            raise self._refuse("expression.function", token.at, f"there is no function {name!r} that is called so")
+            raise self._bad("expression.function", token.at, f"there is no function {name!r} that is called so")
         least, most = table[name]
         if not least <= len(given) <= most:
-            raise self._refuse("expression.function", token.at, f"{name} is given the wrong number of values")
+            raise self._bad("expression.function", token.at, f"{name} is given the wrong number of values")
         said = ""
         if name in functions.LITERAL:
             last = given[-1]
             said = patterns.refuse(name, last.text) if last.kind == "text" else "it must be a text in quotes"
         if said:
-            raise self._refuse("expression.function", token.at, f"what {name} is given: {said}")
+            raise self._bad("expression.function", token.at, f"what {name} is given: {said}")
         return self._node("call", name, *given)
 
     def _loop(self, receiver: Node, token: Token) -> Node:
@@ -344,7 +344,7 @@ class _Parser:
         if variable.kind != "name" or name in _RESERVED or not self._sees(","):
             raise self._fail(variable.at, f"{token.text} takes a name for each element first: .{token.text}(x, ...)")
         if name in self._names or name in self._bound:
-            raise self._refuse("expression.name", variable.at, f"{name!r} means something already", "rename it")
+            raise self._bad("expression.name", variable.at, f"{name!r} means something already", "rename it")
         self._bound.append(name)
         bodies: list[Node] = []
         while self._sees(","):
@@ -353,5 +353,5 @@ class _Parser:
         self._need(")")
         self._bound.pop()
         if len(bodies) > functions.LOOPS[token.text]:
-            raise self._refuse("expression.function", token.at, f"{token.text} is given too many values")
+            raise self._bad("expression.function", token.at, f"{token.text} is given too many values")
         return self._node("loop", token.text, receiver, *bodies, name=name)
