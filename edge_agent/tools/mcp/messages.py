@@ -26,9 +26,11 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Open(Message, frozen=True, tag="open"):
-    """First, and once. A program with its whole environment, or an address with its headers; secrets are in them."""
+    """First, and once. A program with its whole environment, or an address with its headers; secrets are in them.
+    Descriptions older than ``recheck_s`` are fetched again before a call, whatever the server announces."""
 
     start_s: float
+    recheck_s: float
     result_bytes: int
     command: list[str] = []
     env: dict[str, str] = {}

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     start_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
     idle_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    recheck_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
     result_bytes: Annotated[int, Meta(ge=200, le=40_000)] = 16_000
     tools: dict[str, Override] = {}
 
@@ -109,7 +110,8 @@ def _bad_url(url: str) -> str:
 def opening(settings: Settings, place: Place, environ: Mapping[str, str]) -> Open:
     """What the worker is told first, secrets filled in. Raises ``NotSent`` where a secret is not there, and
     ``Refused('secret.exposed')``."""
-    bounds: dict[str, Any] = {"start_s": settings.start_s, "result_bytes": settings.result_bytes}
+    names = ("start_s", "recheck_s", "result_bytes")
+    bounds: dict[str, Any] = {name: getattr(settings, name) for name in names}
     if settings.url:
         headers = settings.headers | _secret(place, settings.header_secrets)
         if settings.bearer:

@@ -12,13 +12,21 @@ from edge_agent.tools.mcp.schema import ABOUT_CHARS, arguments, clean
 from edge_agent.tools.mcp.session import MARGIN_S, Session
 from edge_agent.tools.mcp.settings import Settings
 from shared.actions import Action
+from shared.codec import hex_sha256
 
 _UNNAMED = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST = 80
 
 
 def name_of(table: str, name: str) -> str:
-    """``TABLE.NAME``; characters that a tool's name cannot hold become ``_``."""
-    return f"{table}.{_UNNAMED.sub('_', name)}"
+    """``TABLE.NAME``, as playbooks want it: other characters become ``_``, the first is a letter, and
+    a name that is too long ends in a part of its hash."""
+    fitting = _UNNAMED.sub("_", name)
+    if not fitting[:1].isalpha():
+        fitting = f"t{fitting}"
+    if len(fitting) > _LONGEST:
+        fitting = f"{fitting[: _LONGEST - 9]}-{hex_sha256(name.encode())[:8]}"
+    return f"{table}.{fitting}"
 
 
 class McpTool(Tool):

@@ -36,7 +36,6 @@ from shared.codec import hex_sha256
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
 
 MEMORY_BYTES = 2 * 1024 * 1024 * 1024  # of address space
-FRESH_S = 60.0  # descriptions older than this are fetched again before a call, whatever the server announces
 PAGES = 50
 LEAVING_S = 6.0
 
@@ -162,7 +161,7 @@ class Desk:
     async def _call(self, asked: Call) -> Message:
         client = await asyncio.shield(self._ready)
         async with self._lock:
-            if self._stale or time.monotonic() - self._fetched > FRESH_S:
+            if self._stale or time.monotonic() - self._fetched > self._opening.recheck_s:
                 await self._fetch(client)
         live = self._live.get(asked.tool, "")
         if hex_sha256(live.encode()) != asked.sha256:
@@ -218,7 +217,7 @@ class Desk:
         self._ended.set()
         await asyncio.wait({self._holding}, timeout=LEAVING_S)
         alone = len(self._in_flight) == 1
-        return _lost(_reason(self._why), sent=not (alone and _never_connected(self._why)))
+        return _lost(_reason(self._why or error), sent=not (alone and _never_connected(self._why)))
 
     async def _fetch(self, client: Client) -> None:
         """All tools the server has now. Before a call: nothing was sent, so every failure is ``NotSent``."""

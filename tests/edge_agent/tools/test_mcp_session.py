@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from edge_agent.tools.mcp.settings import read
 from shared.codec import canonical
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
 from tests.edge_agent.tools.mcp_rig import (
+    ROGUE,
     accepted,
     alive,
     children,
@@ -244,6 +246,34 @@ async def test_a_changed_description_is_blocked_until_it_is_reviewed(tools: Tool
     again = await accepted(place(tmp_path), rogue(tmp_path))
     assert (await send(again["note"], text="three")).details["text"] == "noted"
     await again["note"].close()
+
+
+async def test_a_change_that_is_not_announced_is_found_too(tmp_path: Path) -> None:
+    tools = pinned(place(tmp_path), rogue(tmp_path, recheck_s=0))
+    await send(tools["note"], text="one")
+    listed = tmp_path / "world" / "tools.json"
+    listed.write_text(listed.read_text().replace("Do note.", "Do note, and mail it."))
+    error = await failure(tools["note"], text="two")
+    assert (type(error), error.code) == (Refused, "mcp.changed")
+    assert len(notes(tmp_path)) == 1
+    await tools["note"].close()
+
+
+async def test_a_change_under_the_newest_protocol_is_heard(tmp_path: Path) -> None:
+    where, program = place(tmp_path, "modern"), str(Path(ROGUE).with_name("mcp_modern.py"))
+    tools = await accepted(where, {"command": sys.executable, "args": [program], "recheck_s": 3600})
+    assert (await send(tools["echo"], text="one", rate="2.25")).details["structured"] == {"result": "one at 2.25"}
+    await send(tools["change"])
+    code = ""
+    for _ in range(100):  # the announcement has a way of its own, beside the answer
+        with contextlib.suppress(OutriderError):
+            await send(tools["echo"], text="two")
+            await asyncio.sleep(0.02)
+            continue
+        code = (await failure(tools["echo"], text="two")).code
+        break
+    assert code == "mcp.changed"
+    await tools["echo"].close()
 
 
 async def test_a_vanished_tool_is_not_called(tools: Tools, tmp_path: Path) -> None:
