@@ -193,6 +193,8 @@ def _forged(entry: e.Entry, why: str) -> Tampered:
 def _order(conn: Connection, device: str, entry: e.Entry, run: runs.Run) -> None:
     facts = entry.facts
     assert isinstance(facts, e.RunOrdered)
+    if facts.order == "cancel":
+        _void(conn, "run.cancelled", device, *_waiting_in(run))
     if facts.place != "hub":
         return
     given = conn.execute(select(ORDERS).where(ORDERS.c.device == device, ORDERS.c.id == facts.id)).first()

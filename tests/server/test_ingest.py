@@ -338,6 +338,82 @@ def test_a_device_cannot_approve_its_own_action(rooms: Rooms) -> None:
     assert rooms.approvals.get(approval).state == "waiting"
 
 
+def test_the_list_speaks_of_the_step_that_most_needs_somebody(rooms: Rooms) -> None:
+    device = rooms.join()
+    run = device.open("PA-1", parent="run_parent")
+    done = device.plan(run, "PA-1", confidence=950)
+    device.judge(run, done, "allow")
+    device.act(run, done)
+    sent = device.plan(run, "PA-1", step="mail", planner="playbook", lane="", confidence=1000)
+    device.judge(run, sent, "allow", step="mail")
+    device.act(run, sent, step="mail", doubt=True)
+    device.add(Draft(e.StepEntered("later", "time", device.clock() + 60_000_000, 0, ""), run=run))
+    rooms.sync(device)
+    (view,) = rooms.record.runs()
+    assert (view.status, view.step, view.attention, view.parent) == ("doubted", "mail", "doubt", "run_parent")
+    assert (view.label, view.confidence, view.planner) == (
+        "counter",
+        950,
+        "rules",
+    )  # what was thought about, not "mail"
+    assert [run.attention for run in rooms.record.runs(attention="doubt")] == ["doubt"]
+    assert rooms.record.counts().attention == {"doubt": 1}
+
+
+def test_a_runs_children_stand_with_it(rooms: Rooms) -> None:
+    device = rooms.join()
+    parent = device.open("PA-1")
+    child = device.open("PA-1 part 2", parent=parent)
+    rooms.sync(device)
+    assert [view.run for view in rooms.record.run(parent).children] == [child]
+    assert rooms.record.run(child).children == []
+
+
+def test_a_dry_run_is_marked_and_may_not_act(rooms: Rooms) -> None:
+    device = rooms.join()
+    run = device.open("PA-1", dry_run=True)
+    action = device.plan(run, "PA-1")
+    device.judge(run, action, "ask")
+    device.add(Draft(e.StepRehearsed("triage", action.digest, "ask"), run=run))
+    size = device.size
+    device.close(run, "rehearsed")
+    rooms.sync(device)
+    (view,) = rooms.record.runs()
+    assert (view.dry_run, view.outcome) == (True, "rehearsed")
+    device.cut(size)
+    other = rooms.join("other")
+    run = other.open("PA-1", dry_run=True)
+    other.judge(run, other.plan(run, "PA-1"), "allow")
+    other.act(run, action)
+    error = refused(rooms, other, other.batch())
+    assert (type(error), error.code) == (Tampered, "run.order")
+
+
+def test_a_long_run_is_shown_in_parts_and_known_whole(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    from server.ingest import Record, record
+
+    monkeypatch.setattr(record, "_STORY", 10)
+    device = rooms.join()
+    run = device.open("PA-1")
+    for n in range(12):
+        action = device.plan(run, "PA-1", step=f"mail#{n}", confidence=950)
+        device.judge(run, action, "allow", step=f"mail#{n}")
+        if n == 5:
+            rooms.sync(device)
+            assert len(rooms.record.run(run).run.steps) == 6
+    rooms.sync(device)
+    story = rooms.record.run(run)
+    assert len(story.run.steps) == 12 and story.complete and story.left_out == 15
+    assert story.run == Record(rooms.hublog.store, rooms.clock).run(run).run  # folded on, as if from the beginning
+    seqs, before = [entry.seq for entry in story.entries], story.entries[0].seq
+    while before > story.run.seq:
+        earlier = rooms.record.run(run, before)
+        assert not earlier.complete and earlier.run == story.run
+        seqs = [entry.seq for entry in earlier.entries] + seqs
+        before = earlier.entries[0].seq
+    assert seqs == [w.entry.seq for w in device.written if w.entry.run == run]
+
+
 def test_a_devices_question_cannot_take_anothers_name(rooms: Rooms) -> None:
     one, two = rooms.join("one"), rooms.join("two")
     approval = one.ask("PA-1")
