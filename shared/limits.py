@@ -35,6 +35,9 @@ POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 
 # Runs
 FOR_EACH_ITEMS = 1_000
+EVENT_DAYS = 30  # an event is remembered this long, for runs that will wait for it,
+EVENTS_REMEMBERED = 50_000  # and so many of them; one takes some 300 bytes of memory
+SOURCES_REMEMBERED = 10_000  # files that were read
 
 # Plans
 REASON_CHARS = 300

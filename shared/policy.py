@@ -168,12 +168,15 @@ class Policy:
         return HOST_RULES.get(rule) or (known.about if known else "") or rule
 
     def asking(self, rules: list[str]) -> Asking:
-        """How a person is asked where these rules hold an action back. A rule of the host allows nothing extra."""
+        """How a person is asked where these rules hold an action back. A rule of the host allows nothing extra. Where
+        several people are needed they answer at the hub, which knows them apart, and for one action."""
         found = [self.rules.get(rule, Rule()) for rule in rules] or [Rule()]
+        people = max(rule.people for rule in found)
+        alone = people == 1
         return Asking(
-            people=max(rule.people for rule in found),
-            similar_s=min(rule.similar_s for rule in found),
-            local=all(rule.local for rule in found),
+            people=people,
+            similar_s=min(rule.similar_s for rule in found) if alone else 0,
+            local=alone and all(rule.local for rule in found),
         )
 
     def context(self, full: dict[str, int | bool | str]) -> dict[str, int | bool | str]:

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from shared import entries as e
+from shared import limits
 from shared.errors import Tampered
 from shared.runs.fold import OF_RUNS, fold, out_of_order
 from shared.runs.state import FAILED, Run, Step
 
 _DAY_US = 86_400 * 1_000_000
-_EVENTS_US = 30 * _DAY_US  # an event is remembered this long, for runs that will wait for it
 _MEANING = 1  # to be raised when the fold of an entry changes what it means, without changing the fields below
 
 
@@ -48,7 +48,8 @@ class Spent(msgspec.Struct):
 class Device(msgspec.Struct):
     """``spent`` is what was done without a person since the hub last countersigned: it counts against the lease.
     ``failed`` are closed runs that wait for a retry or a dismissal; ``children`` the outcomes of child runs whose
-    parents have not yet taken note. ``closed`` holds ended runs by id only where it was made for an audit."""
+    parents have not yet taken note. Of ``events`` and ``sources`` the newest are kept. ``closed`` holds ended runs by
+    id only where it was made for an audit."""
 
     size: int = 0
     lease: e.LeaseTaken | None = None
@@ -66,36 +67,48 @@ class Device(msgspec.Struct):
     days: dict[str, Spent] = {}
     grants: dict[str, Grant] = {}
     events: dict[str, tuple[int, int]] = {}  # hash of name and key -> (seq, at)
-    sources: set[str] = set()  # SHA-256 of each file that was read
+    sources: dict[str, int] = {}  # SHA-256 of a file that was read -> seq
     closed: dict[str, str] | None = None
 
     def fold(self, entry: e.Entry) -> Run | None:
-        """One entry further; the run it moved, if it moved one."""
+        """One entry further; the run it moved, if it moved one. What is refused changes nothing."""
+        of_run = bool(entry.run) or isinstance(entry.facts, OF_RUNS)
+        run: Run | None = None
+        if of_run:
+            run = self._fold_run(entry)
+        else:
+            self._fold_own(entry)
         self.size = entry.seq + 1
-        if entry.run or isinstance(entry.facts, OF_RUNS):
-            return self._fold_run(entry)
+        return run
+
+    def _fold_own(self, entry: e.Entry) -> None:
         match entry.facts:
             case e.DeviceJoined() as joined:
                 self.joined = joined
             case e.ReleaseInstalled() as release:
+                self._forget_grants(release.release, entry.at)
                 self.release = release
-                self.grants.clear()  # a yes in advance was given under another policy
             case e.LeaseTaken() as lease:
                 self.lease = lease
             case e.DeviceRevoked():
                 self.revoked = True
             case e.SourceRead(sha256=sha256):
-                self.sources.add(sha256)
+                self.sources.pop(sha256, None)
+                self.sources[sha256] = entry.seq
+                if len(self.sources) > limits.SOURCES_REMEMBERED:
+                    del self.sources[next(iter(self.sources))]
             case e.EventReceived(ref=ref):
                 self._remember_event(ref, entry)
             case e.HubPinned(size=size, root=root):
                 self.hub_size, self.hub_root = size, root
-        return None
 
     def _remember_event(self, ref: str, entry: e.Entry) -> None:
+        """The oldest come first, so forgetting them costs the same however many there are."""
+        self.events.pop(ref, None)
         self.events[ref] = (entry.seq, entry.at)
-        for old in [ref for ref, (_, at) in self.events.items() if at < entry.at - _EVENTS_US][:64]:
-            del self.events[old]
+        before = entry.at - limits.EVENT_DAYS * _DAY_US
+        while len(self.events) > limits.EVENTS_REMEMBERED or next(iter(self.events.values()))[1] < before:
+            del self.events[next(iter(self.events))]
 
     def _fold_run(self, entry: e.Entry) -> Run:
         name = entry.run
@@ -104,30 +117,46 @@ class Device(msgspec.Struct):
         if self.closed is not None and name in self.closed and name not in self.failed:
             raise out_of_order(entry, "the run is closed")
         before = self.runs.get(name) or self.failed.get(name)
-        if isinstance(entry.facts, e.ApprovalCovered):
-            self._check_grant(before, entry, entry.facts)
+        self._check_others(before, entry)
         run = fold(before, entry)
         self._count(before, run, entry)
         if run.closed is None:
-            self.failed.pop(name, None)
-            if self.closed is not None:
-                self.closed.pop(name, None)  # a retry opens it again
+            if self.failed.pop(name, None) is not None:  # a retry opens it again
+                self.children.pop(name, None)
+                if self.closed is not None:
+                    del self.closed[name]
             self.runs[name] = run
         else:
             self._end(run, entry)
         return run
 
+    def _check_others(self, run: Run | None, entry: e.Entry) -> None:
+        """What an entry says of other runs: that an answer given there covers it, that a child has ended."""
+        facts = entry.facts
+        step = run.steps.get(getattr(facts, "step", "")) if run is not None else None
+        if run is None or step is None:
+            return
+        if isinstance(facts, e.ApprovalCovered):
+            grant = self.grants.get(facts.grant)
+            if grant is None or not _covers(grant, run, step, entry.at):
+                raise out_of_order(entry, "no answer covers actions like this one")
+        waits = isinstance(facts, e.StepEnded) and step.entered is not None and step.entered.kind == "run"
+        if waits and step.entered is not None and self.children.get(step.entered.ref) != facts.code:  # type: ignore[attr-defined]  # StepEnded has one
+            raise out_of_order(entry, "the run it waits for has not ended so")
+
     def _end(self, run: Run, entry: e.Entry) -> None:
         assert run.closed is not None
         self.runs.pop(run.id, None)
-        dismissed = isinstance(entry.facts, e.RunOrdered)
-        if run.closed.outcome == FAILED and not dismissed:
+        if run.closed.outcome == FAILED and not run.dismissed:
             self.failed[run.id] = run
         else:
             self.failed.pop(run.id, None)
-        if dismissed:
+        if run.dismissed:
             return
         self.outcomes[run.closed.outcome] = self.outcomes.get(run.closed.outcome, 0) + 1
+        for step in run.steps.values():
+            if step.entered is not None and step.entered.kind == "run":
+                self.children.pop(step.entered.ref, None)  # nobody takes note of it any more
         if run.opened.parent in self.runs:
             self.children[run.id] = run.closed.outcome
         if self.closed is not None:
@@ -142,7 +171,7 @@ class Device(msgspec.Struct):
             if entered is not None and entered.kind == "run":
                 self.children.pop(entered.ref, None)
         if isinstance(facts, e.ApprovalAnswered) and facts.similar_until:
-            self._grant(run, run.steps[facts.step], facts)
+            self._grant(run, run.steps[facts.step], facts, entry.at)
         if before is None or not isinstance(facts, e.IntentRecorded | e.PlanMade):
             return
         day = entry.at // _DAY_US
@@ -158,29 +187,24 @@ class Device(msgspec.Struct):
 
     # --- answers that cover more than one action ----------------------------------------------------------------------
 
-    def _grant(self, run: Run, step: Step, answer: e.ApprovalAnswered) -> None:
-        if answer.answer == "approve" and step.verdict is not None:
+    def _grant(self, run: Run, step: Step, answer: e.ApprovalAnswered, at: int) -> None:
+        if answer.answer == "approve" and step.granted == answer.approval and step.verdict is not None:
+            self._forget_grants(step.verdict.release, at)
             like = likeness(run, step)
             self.grants[answer.approval] = Grant(
                 approval=answer.approval, by=answer.by, until=answer.similar_until, **like
             )
 
+    def _forget_grants(self, release: int, at: int) -> None:
+        """Those that are over. Those of the release before stay: what was judged under it may still be on its way to
+        the log, and nothing that is judged under another is like it."""
+        now = self.release.release if self.release is not None else 0
+        kept = {name: one for name, one in self.grants.items() if one.until >= at and one.release in (now, release)}
+        self.grants = kept
+
     def grant_for(self, run: Run, step: Step, at: int) -> Grant | None:
         """A yes given in advance that covers the question this step would ask."""
-        if step.verdict is None or not self.grants:
-            return None
-        like = likeness(run, step)
-        for grant in self.grants.values():
-            same = all(getattr(grant, name) == value for name, value in like.items() if name != "value_cents")
-            if same and grant.until >= at and like["value_cents"] <= grant.value_cents:
-                return grant
-        return None
-
-    def _check_grant(self, run: Run | None, entry: e.Entry, facts: e.ApprovalCovered) -> None:
-        step = run.steps.get(facts.step) if run else None
-        found = self.grant_for(run, step, entry.at) if run and step else None
-        if found is None or facts.grant not in self.grants:
-            raise out_of_order(entry, "no answer covers actions like this one")
+        return next((grant for grant in self.grants.values() if _covers(grant, run, step, at)), None)
 
     # --- what the guard and the link ask ------------------------------------------------------------------------------
 
@@ -198,6 +222,14 @@ class Device(msgspec.Struct):
         day = at // _DAY_US
         spent = self.days.get(playbook)
         return spent if spent is not None and spent.day == day else Spent(day)
+
+
+def _covers(grant: Grant, run: Run, step: Step, at: int) -> bool:
+    if step.verdict is None or at > grant.until:
+        return False
+    like = likeness(run, step)
+    value = like.pop("value_cents")
+    return bool(value <= grant.value_cents) and all(getattr(grant, name) == same for name, same in like.items())
 
 
 def likeness(run: Run, step: Step) -> dict[str, Any]:

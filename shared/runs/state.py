@@ -35,11 +35,11 @@ class Step(msgspec.Struct, frozen=True):
     corrected_seq: int = -1
     verdict: e.VerdictGiven | None = None
     verdict_seq: int = -1
-    approval: e.ApprovalAskedV1 | None = None
+    approval: e.ApprovalAsked | None = None
     asked_at: int = 0
     roles: list[str] = []
     level: int = 0  # how often the question was escalated
-    answer: e.ApprovalAnsweredV1 | None = None
+    answer: e.ApprovalAnswered | None = None
     approvers: list[str] = []  # who has said yes to the open question
     granted: str = ""  # the approval that lets the action be done
     intent: e.IntentRecorded | None = None
@@ -61,6 +61,12 @@ class Step(msgspec.Struct, frozen=True):
     def open(self) -> bool:
         """An intent without a result: it may or may not have happened."""
         return self.status in ("intended", "doubted")
+
+    @property
+    def in_flight(self) -> bool:
+        """Begun, and to be brought to its end whatever else becomes of the run: an open intent, or an effect that was
+        not looked at yet."""
+        return self.open or (self.status == "resulted" and self.end is None)
 
     @property
     def end(self) -> tuple[str, str] | None:
@@ -162,6 +168,21 @@ class Run(msgspec.Struct, frozen=True):
     def left(self) -> list[Step]:
         """Effects that a person must take back."""
         return [step for step in self.steps.values() if step.status == "left"]
+
+    @property
+    def undone(self) -> frozenset[str]:
+        """Of ``effects``, those with which the way back is through: taken back, or to be left as they are."""
+        return frozenset(name for name in self.effects if self._back(name) is not None)
+
+    @property
+    def taken_back(self) -> frozenset[str]:
+        """Of ``effects``, those that are no more: a tool took them back, or a person did."""
+        return frozenset(name for name in self.effects if self._back(name) in ("observed", "handled"))
+
+    def _back(self, name: str) -> str | None:
+        """How the undoing of an effect ended well."""
+        step = self.steps.get(UNDO + name)
+        return step.status if step is not None and step.end is not None and step.end[0] == DONE else None
 
     @property
     def idle_steps(self) -> bool:
