@@ -29,6 +29,8 @@ from shared.errors import BadInput, Refused, Unavailable
 Details = dict[str, Any]
 # From the content that stands there, or ``None``, to the new one and what else its receipt says. May refuse.
 Compute = Callable[[bytes | None], tuple[bytes, Details]]
+# From a change, the content before it, and the content now, to the one without that change. May refuse.
+Mend = Callable[[Change, bytes, bytes | None], tuple[bytes, Details]]
 
 
 class Changes:
@@ -58,7 +60,7 @@ class Changes:
         """Give the file another name, which must be free; the receipt."""
         return self._once(key, str(source), lambda book, made: self._move(book, key, source, target, made, [], {}))
 
-    def restore(self, key: str, entry: str, otherwise: Compute | None = None) -> Details:
+    def restore(self, key: str, entry: str, otherwise: Mend | None = None) -> Details:
         """Take back what the key ``entry`` changed, as long as nobody changed it since; the receipt. ``otherwise`` is
         how a changed content is mended, where the caller knows."""
         return self._once(key, entry, lambda book, made: self._restore(book, key, entry, made, otherwise))
@@ -170,7 +172,7 @@ class Changes:
                     os.fsync(from_folder)
                 return self._end(book, key, change, to_folder)
 
-    def _restore(self, book: Book, key: str, entry: str, made: list[str], otherwise: Compute | None) -> Details:
+    def _restore(self, book: Book, key: str, entry: str, made: list[str], otherwise: Mend | None) -> Details:
         found = book.find(entry)
         if found is None or found.phase != "done":
             raise Refused("files.entry", "no change of that name was made here", advice="take entry from a receipt")
@@ -190,7 +192,7 @@ class Changes:
             elif now is None or hex_sha256(now) != change.latter:
                 if otherwise is None:
                     raise disk.changed(spot)
-                content, told = otherwise(now)
+                content, told = otherwise(change, kept, now)
                 return content, {**told, **more}
             return kept, more
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent.tools import Tool
+from edge_agent.tools import Tool, files, tables
 from edge_agent.tools.build import Place
-from edge_agent.tools.files import make
 from edge_agent.tools.files.ledger import Book
 from shared.actions import Action, Value
 
@@ -32,6 +31,10 @@ def act(tool: str, **arguments: Value) -> Action:
 OVER = act("write", path="pages/old.txt", text="new")
 NEW = act("write", path="pages/deep/er/new.txt", text="new")
 CASES: dict[str, tuple[list[Action], Action]] = {  # what was done before, and what is killed
+    "append": (
+        [],
+        Action("books.append", {"path": "pages/list.csv", "rows": [{"No": "2", "Name": "Ben"}]}, "s"),
+    ),
     "write-new": ([], act("write", path="pages/new.txt", text="new")),
     "write-over": ([], OVER),
     "write-deep": ([], NEW),
@@ -43,8 +46,11 @@ CASES: dict[str, tuple[list[Action], Action]] = {  # what was done before, and w
 
 
 def world(folder: Path) -> dict[str, Tool]:
-    place = Place("site", folder / "state", str, lambda: 1)
-    return {tool.name: tool for tool in make(place, {"roots": {"pages": str(folder / "pages")}})}
+    made: list[Tool] = []
+    for table, kind in (("site", files), ("books", tables)):
+        place = Place(table, folder / "state" / table, str, lambda: 1)
+        made += kind.make(place, {"roots": {"pages": str(folder / "pages")}})
+    return {tool.name: tool for tool in made}
 
 
 def send(folder: Path, action: Action) -> dict[str, Any]:
@@ -63,7 +69,9 @@ def begin(folder: Path, before: list[Action]) -> None:
     (folder / "pages").mkdir(parents=True)
     old = folder / "pages" / "old.txt"
     old.write_text("former")
-    os.utime(old, ns=(1, 1_700_000_000_000_000_001))
+    (folder / "pages" / "list.csv").write_text("No,Name\n1,Ann\n")
+    for file in (folder / "pages").iterdir():
+        os.utime(file, ns=(1, 1_700_000_000_000_000_001))
     for action in before:
         send(folder, action)
 

@@ -615,7 +615,7 @@ CRASHER = Path(__file__).with_name("crasher.py")
 
 
 @pytest.mark.parametrize(
-    "case", ["write-new", "write-over", "write-deep", "move", "trash", "restore-new", "restore-old"]
+    "case", ["append", "write-new", "write-over", "write-deep", "move", "trash", "restore-new", "restore-old"]
 )
 def test_a_kill_at_any_point_loses_nothing_and_doubles_nothing(case: str, tmp_path: Path) -> None:
     """See ``crasher.py``: each point is a process killed with SIGKILL, and what a new one makes of it."""
