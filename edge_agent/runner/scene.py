@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -101,16 +103,16 @@ class Scene:
 
     def holds(self, source: str, name: str) -> bool:
         """A condition. Raises ``BadInput('expression.*')``, as do the others here."""
-        expression = Expression.parse(source, where=name, names=NAMES)
+        expression = _expression(source, name.partition("#")[0])
         return expression.holds(self.names(name, expression.names))
 
     def value(self, source: str, name: str) -> Value:
-        expression = Expression.parse(source, where=name, names=NAMES)
+        expression = _expression(source, name.partition("#")[0])
         return expression.evaluate(self.names(name, expression.names))
 
     def fill(self, template: Any, name: str, **more: Any) -> Any:
         """A template's value for one step of the run."""
-        parsed = Template.parse(template, where=name, names=NAMES)
+        parsed = _template(json.dumps(template), name.partition("#")[0])
         return parsed.fill(self.names(name, parsed.names) | more)
 
     def names(self, name: str, wanted: frozenset[str]) -> dict[str, Any]:
@@ -167,6 +169,17 @@ class Scene:
 
     def step(self, name: str) -> PlaybookStep:
         return self.playbook.step(name.removeprefix(UNDO))
+
+
+@lru_cache(maxsize=1024)
+def _expression(source: str, where: str) -> Expression:
+    """Parsed once: a batch of a thousand runs asks the same of each."""
+    return Expression.parse(source, where=where, names=NAMES)
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str, where: str) -> Template:
+    return Template.parse(json.loads(text), where=where, names=NAMES)
 
 
 def _within(step: PlaybookStep) -> list[PlaybookStep]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -171,7 +172,7 @@ class Rule(_Part, frozen=True):
     then: dict[str, Any]
 
 
-class Playbook(_Part, frozen=True):
+class Playbook(_Part, frozen=True, dict=True):
     """A validated playbook. ``fields`` are what a planner reads out of the text, in its own grammar. ``digest``
     identifies exactly what it says, whatever its YAML looked like.
     """
@@ -196,11 +197,11 @@ class Playbook(_Part, frozen=True):
     on_failure: Literal["undo", "stop"] = "undo"
     budgets: Budgets = Budgets()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest(self)
 
-    @property
+    @cached_property
     def all_steps(self) -> list[PlaybookStep]:
         """Every step, those within others after them."""
         found: list[PlaybookStep] = []
@@ -218,9 +219,6 @@ class Playbook(_Part, frozen=True):
     def step(self, step_id: str) -> PlaybookStep:
         """The step of this name, or of the name a run gave one of its rounds (``mail#3``)."""
         base = step_id.partition("#")[0]
-        for step in self.steps:  # most are at the top
-            if step.id == base:
-                return step
         for step in self.all_steps:
             if step.id == base:
                 return step
