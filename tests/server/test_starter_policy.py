@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.playbook import load
-from shared.policy import ALLOW, ASK, DENY, Policy, Request
+from shared.policy import ALLOW, ASK, DENY, Asking, Policy, Request
 
 STARTER = resources.files("server") / "starter" / "permits"
 PLAIN: dict[str, Any] = {
@@ -30,6 +30,11 @@ PLAIN: dict[str, Any] = {
     "local_weekday": 1,
     "abstained": False,
     "approved": False,
+    "risk": "low",
+    "undo": False,
+    "source": "playbook",
+    "run_actions": 0,
+    "run_cents": 0,
 }
 DOLLARS = 100
 AGED = {"offline": True, "lease_age_s": 4 * 3600 + 1}
@@ -91,6 +96,13 @@ def asked_by(*rules: str) -> tuple[str, list[str]]:
         # what cannot be undone
         ({"effect": "irreversible"}, asked_by("no-undo-asks")),
         ({"effect": "irreversible", "approved": True}, asked_by("no-undo-asks")),
+        # an assistant never acts alone, however sure and however cheap
+        ({"source": "assistant"}, asked_by("assistants-ask")),
+        ({"source": "assistant", "confidence": 1000, "value_cents": 0}, asked_by("assistants-ask")),
+        ({"source": "assistant", "approved": True}, asked_by("assistants-ask")),
+        # taking back is judged like any other action
+        ({"undo": True}, ALONE),
+        ({"undo": True, "value_cents": 100_000 * DOLLARS + 1}, asked_by("dear-asks")),
         # several rules are all named
         (
             AGED | {"effect": "irreversible", "actions_since_sync": 100},
@@ -119,6 +131,30 @@ def test_every_field_is_needed(policy: Policy, field: str) -> None:
     wrong: Any = "x" if not isinstance(PLAIN[field], str) else 1
     verdict = policy.judge(Request("device-1", "register.decide", PLAIN | {field: wrong}))
     assert (verdict.kind, verdict.rules) == (DENY, ["cedar:error"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "asking"),
+    [
+        ({"confidence": 849}, Asking(people=1, similar_s=0, local=False)),
+        ({"effect": "irreversible"}, Asking(people=2, similar_s=0, local=False)),
+        ({"source": "assistant"}, Asking(people=1, similar_s=3600, local=True)),
+        (AGED, Asking(people=1, similar_s=0, local=True)),
+        ({"offline": True, "actions_since_sync": 100}, Asking(people=1, similar_s=0, local=True)),
+        # the strictest of several holds
+        ({"source": "assistant", "effect": "irreversible"}, Asking(people=2, similar_s=0, local=False)),
+        (AGED | {"confidence": 849}, Asking(people=1, similar_s=0, local=False)),
+        (AGED | {"source": "assistant"}, Asking(people=1, similar_s=0, local=True)),
+        ({"label": "unheard-of"}, Asking(people=1, similar_s=0, local=False)),
+    ],
+)
+def test_how_a_person_is_asked(policy: Policy, changes: dict[str, Any], asking: Asking) -> None:
+    verdict, rules = judge(policy, **changes)
+    assert (verdict, policy.asking(rules)) == (ASK, asking)
+
+
+def test_it_uses_every_field_that_newer_agents_tell(policy: Policy) -> None:
+    assert policy.context(PLAIN) == PLAIN
 
 
 def test_every_rule_says_in_plain_words_what_it_is_about(policy: Policy) -> None:
