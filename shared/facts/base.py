@@ -1,0 +1,30 @@
+"""What all facts are, and those of both logs."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the facts of every entry type."""
+
+
+class ItemRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A memory item as it was when it was used."""
+
+    id: str
+    sha256: str
+
+
+class LogOpened(Facts, frozen=True):
+    """First entry of every log: whose it is and which key signs its checkpoints."""
+
+    origin: str
+    key: str
+    software: str
+
+
+class ClockStepped(Facts, frozen=True):
+    """The machine's clock stood before the newest entry's time; entries go on from that time."""
+
+    behind_us: int

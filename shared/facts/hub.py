@@ -1,0 +1,83 @@
+"""What the hub writes of its own acts."""
+
+from __future__ import annotations
+
+from shared.facts.base import Facts
+
+
+class UserAdded(Facts, frozen=True):
+    user: str
+    roles: list[str]
+
+
+class TokenIssued(Facts, frozen=True):
+    """A one-time enrolment token; only the hash of its secret is kept, and not here."""
+
+    token: str
+    expires_at: int
+
+
+class DeviceEnrolled(Facts, frozen=True):
+    device: str
+    token: str
+    log_key: str
+    link_key: str
+
+
+class DeviceRevoked(Facts, frozen=True):
+    device: str
+    by: str
+    code: str
+
+
+class ReleasePublished(Facts, frozen=True):
+    release: int
+    by: str
+    files: dict[str, str]
+
+
+class ApprovalDecidedV1(Facts, frozen=True):
+    """The first version of ``approval.decided``: for one action only."""
+
+    approval: str
+    device: str
+    action: str
+    answer: str
+    corrected: str
+    by: str
+
+
+class ApprovalDecided(ApprovalDecidedV1, frozen=True):
+    """A person's answer, as signed and sent to the device. Where several people are needed, each answer is one. Body:
+    the reason and any correction."""
+
+    similar_until: int = 0
+
+
+class OrderGiven(Facts, frozen=True):
+    """A person's order about a run, as signed and sent to the device. Body: the envelope, with the reason."""
+
+    order: str
+    id: str
+    device: str
+    run: str
+    step: str
+    by: str
+
+
+class LeaseIssued(Facts, frozen=True):
+    lease: str
+    device: str
+    expires_at: int
+    actions: int
+    value_cents: int
+
+
+class BatchRefused(Facts, frozen=True):
+    """A device's upload did not fit what the hub holds: a gap, a fork, a rollback, a bad signature."""
+
+    device: str
+    code: str
+    held: int
+    start: int
+    claimed: int
