@@ -218,6 +218,9 @@ class _Advance:
                 self._e._undoing.plan(self._scene, move.step)
             case Move.LEAVE:
                 self._e._undoing.leave(self._scene, move.step, move.code)
+            case Move.DROP:
+                said = {"message": "The run went on without it.", "advice": "nothing to do"}
+                turn.add(StepFailed(step=move.step, code=move.code), shared=said)
             case Move.CLOSE:
                 self._close(move)
         return turn.run is not before
@@ -269,7 +272,8 @@ class _Advance:
         name = f"app_{secrets.token_hex(12)}"
         grant = self._e._device.grant_for(self._turn.run, step, now)
         if grant is not None:
-            self._turn.add(ApprovalCovered(step=step.id, approval=name, action=step.action, grant=grant.approval))
+            covered = ApprovalCovered(step=step.id, approval=name, action=step.action, grant=grant.approval)
+            self._turn.add(covered, not_after=grant.until)
             return
         approvals = self._scene.playbook.approvals
         asking = self._e._asking(step.verdict.rules)
@@ -354,6 +358,10 @@ class _Advance:
             if step is not None and step.status == "doubted" and isinstance(draft.facts, IntentDoubted):
                 self._stuck.add(step.id)
                 continue
+            run = self._turn.run
+            forward = not (run.cancelled or run.undoing or run.closed)
+            if step is None and not forward:
+                continue  # it was planned while the run was cancelled
             self._turn.take(draft)
 
     async def _guarded(self, step: str, work: Coroutine[Any, Any, list[Draft]]) -> list[Draft]:
@@ -408,7 +416,9 @@ class _Advance:
         parent = self._e._device.runs.get(run.opened.parent)
         if not run.opened.parent or run.cancelled or run.undoing is not None:
             return
-        if parent is None or parent.cancelled or parent.undoing is not None:
+        waits = parent.steps.get(run.opened.parent_step) if parent is not None else None
+        waited = waits is not None and waits.status == "entered" and waits.entered is not None
+        if not waited or parent is None or parent.cancelled or parent.undoing is not None:
             name = f"parent_{run.opened.parent}"
             self._turn.add(RunOrdered(order="cancel", id=name, step="", by=run.opened.parent, place="parent"))
 

@@ -9,7 +9,7 @@ from edge_agent.runner.turn import Turn
 from shared.entries import ApprovalEscalated, ApprovalVoided, Draft, ResultRecorded
 from shared.errors import BadInput, OutriderError, Unavailable
 from shared.playbook import Playbook, seconds
-from shared.runs import UNDO, Run, Step
+from shared.runs import UNDO, Run, Step, moves
 
 _US = 1_000_000
 _PATIENCE_S = 86_400  # how long a call that cannot be sent is tried again where the playbook sets no limit
@@ -89,7 +89,8 @@ class Times:
 
     def due(self, run: Run, playbook: Playbook) -> int | None:
         """When the clock alone will move this run, microseconds since 1970; ``None`` if it never will."""
-        found = [at for step in run.steps.values() if step.end is None for at in self._due(run, playbook, step)]
+        listed = (run.steps.get(move.step) for move in moves(run, playbook))
+        found = [at for step in listed if step is not None for at in self._due(run, playbook, step)]
         return min(found, default=None)
 
     def _due(self, run: Run, playbook: Playbook, step: Step) -> Iterator[int]:
