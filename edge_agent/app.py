@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import os
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from edge_agent.act import Hands
 from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
-from edge_agent.journal import Journal, LogReader
+from edge_agent.journal import Journal
 from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
@@ -29,10 +28,12 @@ from edge_agent.releases import Releases
 from edge_agent.runner import Engine, Runner, Times
 from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Inbox, Intake
+from edge_agent.snapshots import Snapshots
 from edge_agent.tools import Tool
 from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register
+from edge_agent.troubles import Troubles
 from shared.actions import Action
 from shared.entries import DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
 from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
@@ -40,39 +41,16 @@ from shared.keys import Envelope
 from shared.policy import Asking, Policy
 from shared.protocol import Status
 from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, open_signed
-from shared.runs import Device, Run, Step, fold_version, load, save
+from shared.runs import Run, Step
 
 _BATCH_TEXTS = 64
 _LIVE_S = 1.0
 _DUE_S = 30.0
 _CONFIRM_S = 24 * 3600
-_SNAPSHOT_EVERY = 8192  # entries between two snapshots of the fold
 
 
 def _local(at: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(at / 1e6).astimezone()
-
-
-class Troubles:
-    """The latest problem of each code, newest last: what ``agent status`` shows."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
-
-    def add(self, error: OutriderError) -> None:
-        self._kept.pop(error.code, None)
-        said = {"code": error.code, "message": error.message, "advice": error.advice, "at": now_us()}
-        self._kept[error.code] = said
-        while len(self._kept) > 20:
-            self._kept.popitem(last=False)
-
-    def clear(self, *prefixes: str) -> None:
-        """Forget problems that are mended, by the beginnings of their codes."""
-        for code in [code for code in self._kept if code.startswith(prefixes)]:
-            del self._kept[code]
-
-    def list(self) -> list[dict[str, Any]]:
-        return [*self._kept.values()]
 
 
 class Agent:
@@ -87,8 +65,8 @@ class Agent:
         self._journal = Journal(
             home.log, self.identity.origin, load_key(home.keys / "log.key"), now=now_us, software=SOFTWARE
         )
-        self._device = open_fold(self._journal)
-        self._snapshot_size = self._device.size
+        self._snapshots = Snapshots(self._journal)
+        self._device = self._snapshots.open()
         self._journal.listen(self._committed)
         self._memory = Memory(home.memory)
         self._updates = Updates(home.root, self.identity.hub_url)
@@ -187,13 +165,7 @@ class Agent:
         for entry in entries:
             self._device.fold(entry)
         self._runner.committed(entries)
-        if self._device.size - self._snapshot_size >= _SNAPSHOT_EVERY:
-            self._keep_snapshot()
-
-    def _keep_snapshot(self) -> None:
-        """Write the fold down, so that the next start reads only what came after it."""
-        self._snapshot_size = self._device.size
-        self._journal.keep_snapshot(self._device.size, fold_version(), save(self._device))
+        self._snapshots.committed(self._device)
 
     def _tools(self) -> dict[str, Tool]:
         """The tools of ``tools.toml``, and those every agent has."""
@@ -427,16 +399,6 @@ class Agent:
                 said = error.strerror or str(error)
                 self.trouble(Unavailable("disk.write", f"{self._home.live}: {said}", advice="free some space"))
             await asyncio.sleep(_LIVE_S)
-
-
-def open_fold(journal: LogReader) -> Device:
-    """The fold of a log: from its newest snapshot, if there is one that this software understands, and what came after."""
-    kept = journal.snapshot(fold_version())
-    device = (load(kept[1]) if kept is not None else None) or Device()
-    for entry in journal.entries(device.size):
-        device.fold(entry)
-    device.synced(journal.cosigned_size())
-    return device
 
 
 def _rss() -> int:
