@@ -17,6 +17,9 @@ from shared.errors import KINDS, OutriderError, Unavailable
 FRAME_BYTES = 64 << 20  # a larger length is a broken pipe, not a message
 HEAD = struct.Struct(">I")
 
+# How urgent a request is. Batch work gives way while it is at work; all wait in this order.
+INTERACTIVE, BACKGROUND, BATCH = 0, 1, 2
+
 
 class Settings(msgspec.Struct, frozen=True, tag="settings"):
     """How the worker runs its models. ``home`` is the agent's data directory; an empty hash means: not chosen."""
@@ -42,7 +45,8 @@ class Completion(msgspec.Struct, frozen=True, tag="complete"):
     ``prefix`` and ``suffix`` are the template's own words: control tokens in them (``<|im_start|>``) count. ``prompt``
     is data: control tokens in it are plain characters, so that a document cannot close its own turn. The state after
     ``prefix`` is kept in memory and on disk for the next plan, so nothing personal belongs in it. ``grammar`` is GBNF
-    with a ``root`` rule. ``deadline_s`` bounds queueing, loading and generating together.
+    with a ``root`` rule. ``deadline_s`` bounds queueing, loading and generating together. ``urgency`` is
+    ``INTERACTIVE``, ``BACKGROUND`` or ``BATCH``.
     """
 
     prompt: str
@@ -52,6 +56,7 @@ class Completion(msgspec.Struct, frozen=True, tag="complete"):
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     deadline_s: float | None = None
+    urgency: int = BACKGROUND
 
 
 class Choice(msgspec.Struct, frozen=True, tag="choose"):
@@ -68,6 +73,7 @@ class Choice(msgspec.Struct, frozen=True, tag="choose"):
     suffix: str = ""
     neutral: str | None = None
     deadline_s: float | None = None
+    urgency: int = BACKGROUND
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -97,7 +103,8 @@ Down = Settings | Ask | Cancel
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Microseconds. ``queue_us`` is waiting for the worker; ``load_us`` is its start and the model's first load."""
+    """Microseconds. ``queue_us`` is waiting for the worker, and work that was broken off for a more urgent request;
+    ``load_us`` is the worker's start and the model's first load."""
 
     queue_us: int = 0
     load_us: int = 0

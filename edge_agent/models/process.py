@@ -66,6 +66,11 @@ class Worker:
         with contextlib.suppress(ConnectionError):
             self._process.stdin.write(data)
 
+    def interrupt(self) -> None:
+        """Break off the job at work: its answer is then a ``Failure`` with ``model.cancelled``, within milliseconds, or
+        what it came to just before."""
+        self._send(frame(Cancel(self._number)))
+
     async def ask(self, job: Job, grace_s: float) -> tuple[Result | Failure, int]:
         """The answer, and what loading took of it. Cancelling waits until the worker has let go."""
         self._number += 1

@@ -80,11 +80,13 @@ class Desk:
         self._language: Language | None = None
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
-        self._number = -1
+        self._number = self._finished = -1
         self._cancelled: set[int] = set()
 
     def cancel(self, number: int) -> None:
         with self._lock:
+            if number <= self._finished:
+                return  # it came too late
             self._cancelled.add(number)
             if number == self._number and self._language is not None:
                 self._language.cancel()
@@ -110,6 +112,7 @@ class Desk:
         self._out.write(frame(Reply(ask.number, result)))
         self._out.flush()
         with self._lock:
+            self._finished = ask.number
             self._cancelled.discard(ask.number)
 
     def _do(self, job: Job) -> Result:

@@ -82,11 +82,13 @@ class Planner:
         urgency: int = 1,
     ) -> Planned:
         """Recommend for one run. ``inputs`` are the run's public inputs; ``subject`` its business key; ``urgency`` is 0
-        for interactive, 1 for background and 2 for batch runs."""
+        for interactive, 1 for background and 2 for batch runs: in this order they get the models."""
         started = self._clock()
         past = await self._recall(playbook.context.memory) if playbook.context else _Past()
         recalled_us = self._clock() - started
-        found = await recommend(dict(inputs), setup, memory=past.model, models=self.models, clock=self._clock)
+        found = await recommend(
+            dict(inputs), setup, memory=past.model, models=self.models, clock=self._clock, urgency=urgency
+        )
         lane = found.lane or playbook.fallback or ""
         filled, missing = _fill(arguments, found, lane, inputs)
         action = None if missing else Action(tool=tool, arguments=filled, subject=subject)

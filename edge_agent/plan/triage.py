@@ -20,11 +20,12 @@ without vectors words are compared, without a language model the field stays ope
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
-from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
+from edge_agent.models.messages import BACKGROUND, BATCH, Choice, ChoiceResult, EmbedResult
 from edge_agent.plan import question
 from edge_agent.plan.lanes import LaneModel, Prediction
 from edge_agent.vector import Embedding
@@ -40,6 +41,7 @@ LABEL = "recommendation"
 RULES_CONFLICT_MOST = 500  # permille; what memory may still claim where rules contradict each other
 EMBED_DEADLINE_S = 10.0
 MODEL_DEADLINE_S = 30.0
+BATCH_PATIENCE = 10  # a batch run has time: what it waits for others must not cost its recommendation a part
 
 # Why a recommendation abstains; an empty string means that it does not.
 NO_TEXT = "plan.no-text"
@@ -52,7 +54,9 @@ LOW_CONFIDENCE = "plan.low-confidence"
 class Models(Protocol):
     """What planning asks of the models room; ``edge_agent.models.engine.Models`` is one."""
 
-    async def embed(self, texts: Sequence[str], *, deadline_s: float | None = None) -> EmbedResult: ...
+    async def embed(
+        self, texts: Sequence[str], *, deadline_s: float | None = None, urgency: int = BACKGROUND
+    ) -> EmbedResult: ...
 
     async def choose(self, request: Choice) -> ChoiceResult: ...
 
@@ -109,27 +113,52 @@ class Recommendation(msgspec.Struct, frozen=True):
         return {name: found.value for name, found in self.fields.items()}
 
 
+@dataclass(frozen=True)
+class _Desk:
+    """The models for one run, in the order its urgency gives it."""
+
+    models: Models
+    urgency: int
+
+    def _within(self, seconds: float) -> float:
+        return seconds * (BATCH_PATIENCE if self.urgency == BATCH else 1)
+
+    async def embed(self, text: str) -> EmbedResult:
+        return await self.models.embed([text], deadline_s=self._within(EMBED_DEADLINE_S), urgency=self.urgency)
+
+    async def ask(self, template: Template, text: str, ask: str, options: list[str]) -> ChoiceResult:
+        deadline_s = self._within(MODEL_DEADLINE_S)
+        return await self.models.choose(question.question(template, text, ask, options, deadline_s, self.urgency))
+
+
 async def recommend(
-    case: Case, setup: Setup, *, memory: LaneModel | None, models: Models | None, clock: Callable[[], int]
+    case: Case,
+    setup: Setup,
+    *,
+    memory: LaneModel | None,
+    models: Models | None,
+    clock: Callable[[], int],
+    urgency: int = BACKGROUND,
 ) -> Recommendation:
-    """Plan one case. ``clock`` is monotonic microseconds. Raises nothing of ours: what fails is noted, and weighs
-    less."""
+    """Plan one case. ``clock`` is monotonic microseconds; ``urgency`` is the run's, and orders it among those who want
+    the models. Raises nothing of ours: what fails is noted, and weighs less."""
     watch = _Watch(clock)
+    desk = None if models is None else _Desk(models, urgency)
     outcome = rules.judge(setup.rules, case)
     watch.lap("rules_us")
     text = clean(str(case.get(setup.text) or ""))
     if outcome.lane and not outcome.person:
         plan = _by_rules(outcome)
     else:
-        plan = await _by_memory(text, outcome, setup, memory, models, watch)
+        plan = await _by_memory(text, outcome, setup, memory, desk, watch)
     read = extract.extract(setup.fields, text)
     plan.fields = dict(read.found)
     watch.lap("extract_us")
     plan.open = {name: list(options) for name, options in read.left.items()}
-    if plan.planner != "rules" and models is not None and setup.template is not None:
+    if plan.planner != "rules" and desk is not None and setup.template is not None:
         for field in setup.fields:
             if field.name in read.left:
-                await _second_opinion(text, field, read.left[field.name], setup.template, models, plan)
+                await _second_opinion(text, field, read.left[field.name], setup.template, desk, plan)
     watch.lap("model_us")
     return plan.finish(watch.timings())
 
@@ -205,7 +234,7 @@ def _said(fired: rules.Fired) -> str:
 
 
 async def _by_memory(
-    text: str, outcome: rules.Outcome, setup: Setup, memory: LaneModel | None, models: Models | None, watch: _Watch
+    text: str, outcome: rules.Outcome, setup: Setup, memory: LaneModel | None, desk: _Desk | None, watch: _Watch
 ) -> _Draft:
     plan = _Draft("memory", _rule_sources(outcome))
     if not words(text):
@@ -213,7 +242,7 @@ async def _by_memory(
     elif memory is None or not memory.usable:
         plan.abstained, plan.reason = NO_MEMORY, "There are too few past decisions to compare with."
     else:
-        vector = await _embed(text, models, plan)
+        vector = await _embed(text, desk, plan)
         watch.lap("embed_us")
         _weigh(_predict(memory, text, vector, plan), outcome, setup, plan)
         watch.lap("memory_us")
@@ -223,11 +252,11 @@ async def _by_memory(
     return plan
 
 
-async def _embed(text: str, models: Models | None, plan: _Draft) -> Embedding | None:
-    if models is None:
+async def _embed(text: str, desk: _Desk | None, plan: _Draft) -> Embedding | None:
+    if desk is None:
         return None
     try:
-        result = await models.embed([text], deadline_s=EMBED_DEADLINE_S)
+        result = await desk.embed(text)
     except OutriderError as error:  # words alone are compared, under their own calibration
         plan.notes.append(error.code)
         return None
@@ -271,13 +300,13 @@ async def _second_opinion(
     field: extract.Field,
     options: dict[str, tuple[int, int]],
     template: Template,
-    models: Models,
+    desk: _Desk,
     plan: _Draft,
 ) -> None:
     """Fill a choice if the language model picks the option mentioned first. A failure leaves it open, and a note."""
     named = list(options)
     try:
-        answer = await models.choose(question.question(template, text, field.ask, named, MODEL_DEADLINE_S))
+        answer = await desk.ask(template, text, field.ask, named)
     except OutriderError as error:
         plan.notes.append(error.code)
         return

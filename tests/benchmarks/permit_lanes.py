@@ -29,7 +29,7 @@ import msgspec
 from edge_agent.models.catalogue import known
 from edge_agent.models.engine import Models
 from edge_agent.models.fetch import add_known
-from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
+from edge_agent.models.messages import BACKGROUND, Choice, ChoiceResult, EmbedResult
 from edge_agent.models.store import ModelStore
 from edge_agent.plan.lanes import LaneModel, PastCase
 from edge_agent.plan.triage import Recommendation, recommend
@@ -97,10 +97,12 @@ class Remembered:
     def __init__(self, models: Models, vectors: dict[str, Embedding], *, language: bool) -> None:
         self._models, self._vectors, self._language = models, vectors, language
 
-    async def embed(self, texts: Sequence[str], *, deadline_s: float | None = None) -> EmbedResult:
+    async def embed(
+        self, texts: Sequence[str], *, deadline_s: float | None = None, urgency: int = BACKGROUND
+    ) -> EmbedResult:
         if all(text in self._vectors for text in texts):
             return EmbedResult(tuple(self._vectors[text] for text in texts), "kept")
-        return await self._models.embed(texts, deadline_s=deadline_s)
+        return await self._models.embed(texts, deadline_s=deadline_s, urgency=urgency)
 
     async def choose(self, request: Choice) -> ChoiceResult:
         if not self._language:

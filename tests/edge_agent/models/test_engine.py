@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_agent.models.catalogue import known
 from edge_agent.models.engine import Models
-from edge_agent.models.messages import Choice, Completion
+from edge_agent.models.messages import BACKGROUND, BATCH, INTERACTIVE, Choice, Completion
+from edge_agent.models.store import ModelStore
 from shared.errors import BadInput, Tampered, Unavailable
 
 Make = Callable[..., Models]
@@ -198,6 +201,175 @@ async def test_a_full_queue_refuses(make_models: Make) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (await models.embed(["x"])).embeddings
+
+
+async def test_batch_work_may_queue_longer_and_never_keeps_others_out(make_models: Make) -> None:
+    models = make_models(queue=1)
+    endless = msgspec.structs.replace(ENDLESS, urgency=BATCH)
+    batch = [asyncio.create_task(models.complete(endless)) for _ in range(8)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable, match="8 requests") as caught:
+        await models.embed(["x"], urgency=BATCH)
+    assert caught.value.code == "model.busy"
+    assert models.status().waiting == 8
+    assert (await models.complete(saying("yes", INTERACTIVE))).text == "yes"
+    for task in batch:
+        task.cancel()
+    await asyncio.gather(*batch, return_exceptions=True)
+    assert models.status().waiting == 0
+
+
+# --- urgency ------------------------------------------------------------------------------------------------------
+
+
+def saying(word: str, urgency: int) -> Completion:
+    return Completion(prompt="Say", grammar=f'root ::= "{word}"', urgency=urgency)
+
+
+def counting(tokens: int, urgency: int) -> Completion:
+    """Some ten milliseconds a token."""
+    return msgspec.structs.replace(ENDLESS, max_tokens=tokens, urgency=urgency)
+
+
+async def test_the_most_urgent_request_is_answered_first(models: Models) -> None:
+    await models.complete(saying("warm", BACKGROUND))
+    done: list[str] = []
+
+    async def ask(word: str, urgency: int) -> None:
+        done.append((await models.complete(saying(word, urgency))).text)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(models.complete(counting(40, BACKGROUND)))
+        for word, urgency in (("late", BATCH), ("later", BATCH), ("mid", BACKGROUND), ("now", INTERACTIVE)):
+            await asyncio.sleep(0.02)
+            group.create_task(ask(word, urgency))
+    assert done == ["now", "mid", "late", "later"]
+
+
+async def test_batch_work_gives_way_and_comes_to_the_same_answer(models: Models) -> None:
+    alone = await models.complete(counting(90, BATCH))
+    pid = models.status().pid
+    batch = asyncio.create_task(models.complete(counting(90, BATCH)))
+    await asyncio.sleep(alone.timings.generation_us / 4e6)
+    person = await models.complete(saying("yes", INTERACTIVE))
+    assert person.text == "yes"
+    assert not batch.done()
+    # Milliseconds in truth; the batch request had most of its time before it.
+    assert person.timings.queue_us < alone.timings.generation_us / 4
+    broken = await batch
+    assert (broken.text, broken.generated_tokens) == (alone.text, 90)
+    # What was done before it was broken off counts as waiting.
+    assert broken.timings.queue_us > alone.timings.generation_us / 8
+    assert models.status().pid == pid
+
+
+async def test_a_choice_in_a_batch_gives_way_too(models: Models) -> None:
+    words = tuple(f" option number {n} of a long list" for n in range(24))
+    job = Choice(options=words, prompt="The best is" + " really" * 150, urgency=BATCH)
+    alone = await models.choose(job)
+    await models.complete(saying("other", BACKGROUND))
+    batch = asyncio.create_task(models.choose(job))
+    await asyncio.sleep(alone.timings.prompt_us / 4e6)
+    person = await models.complete(saying("yes", INTERACTIVE))
+    assert person.timings.queue_us < alone.timings.prompt_us / 4
+    assert (await batch).best == alone.best
+
+
+async def test_batch_work_is_broken_off_a_few_times_only(models: Models) -> None:
+    await models.complete(saying("warm", BACKGROUND))
+    batch = asyncio.create_task(models.complete(counting(200, BATCH)))
+    waits = []
+    while not batch.done():
+        await asyncio.sleep(0.15)
+        waits.append((await models.complete(saying("yes", INTERACTIVE))).timings.queue_us)
+        assert len(waits) < 50
+    assert (await batch).generated_tokens == 200
+    # Somebody had to wait for it in the end; before that, three did not.
+    assert max(waits) > 4 * sorted(waits)[2]
+
+
+async def test_background_work_is_not_broken_off(models: Models) -> None:
+    await models.complete(saying("warm", BACKGROUND))
+    work = asyncio.create_task(models.complete(counting(100, BACKGROUND)))
+    await asyncio.sleep(0.1)
+    person = await models.complete(saying("yes", INTERACTIVE))
+    assert work.done()
+    assert person.timings.queue_us > (await work).timings.generation_us / 2
+
+
+async def test_a_batch_request_that_was_broken_off_can_be_cancelled(models: Models) -> None:
+    await models.complete(saying("warm", BACKGROUND))
+    batch = asyncio.create_task(models.complete(msgspec.structs.replace(ENDLESS, urgency=BATCH)))
+    await asyncio.sleep(0.2)
+    person = asyncio.create_task(models.complete(counting(60, INTERACTIVE)))
+    await asyncio.sleep(0.1)
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+    assert not person.done()
+    assert (await person).generated_tokens == 60
+    assert models.status().waiting == 0
+
+
+async def test_the_deadline_of_a_batch_request_counts_from_its_beginning(models: Models) -> None:
+    await models.complete(saying("warm", BACKGROUND))
+    job = msgspec.structs.replace(ENDLESS, urgency=BATCH, deadline_s=1.0)
+    batch = asyncio.create_task(models.complete(job))
+    await asyncio.sleep(0.3)
+    await models.complete(counting(20, INTERACTIVE))
+    with pytest.raises(Unavailable) as caught:
+        await batch
+    assert caught.value.code == "model.deadline"
+    assert (await models.complete(saying("yes", INTERACTIVE))).text == "yes"
+
+
+async def test_others_come_in_between_the_slices_of_many_texts(models: Models) -> None:
+    texts = [f"Case {n}: " + "replace the sink and the pipe under it, then paint the wall. " * 18 for n in range(40)]
+    began = time.perf_counter()
+    few = (await models.embed(texts[:8])).embeddings
+    await models.complete(saying("warm", BACKGROUND))
+    spent = time.perf_counter() - began
+    many = asyncio.create_task(models.embed(texts, urgency=BATCH))
+    waits = []
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        waits.append((await models.complete(saying("yes", INTERACTIVE))).timings.queue_us / 1e6)
+        assert not many.done()
+    assert max(waits) < spent  # one slice is half of those eight texts
+    result = await many
+    assert len(result.embeddings) == 40
+    assert all(a.similarity(b) > 990 for a, b in zip(result.embeddings, few, strict=False))
+    assert result.timings.prompt_us > 0 and result.timings.queue_us > 0
+
+
+async def test_texts_are_cut_by_number_and_by_length(models: Models) -> None:
+    for texts in ([], [""], ["a"] * 65, ["a" * 50_000] * 5, ["a", "b" * 3990, "c" * 20, "d"], ["word " * 100] * 20):
+        result = await models.embed(texts)
+        assert len(result.embeddings) == len(texts)
+        for text, found in zip(texts[-3:], result.embeddings[-3:], strict=True) if len(texts) > 2 else ():
+            # Numbers are rounded by what else is computed at the same time, so the same text comes out a little other.
+            assert found.similarity((await models.embed([text])).embeddings[0]) > 900
+
+
+async def test_texts_of_one_request_are_embedded_by_one_model(home: Path, make_models: Make) -> None:
+    """A release that changes the embedder while many texts are at work."""
+    first = known("minilm-l6").sha256
+    data = (home / "models" / f"{first}.onnx").read_bytes()
+    data += b"\xc0\x3e\x00"  # a field that no reader knows: the same model under another hash
+    second = hashlib.sha256(data).hexdigest()
+    store = ModelStore(home)
+    with store.installing() as folder:
+        (folder / "other").write_bytes(data)
+        row = msgspec.structs.replace(store.by_hash(first), name="other", sha256=second, size=len(data))
+        store.register(row, folder / "other")
+    models = make_models()
+    texts = [f"Case {n}: " + "replace the sink and the pipe under it. " * 25 for n in range(24)]
+    many = asyncio.create_task(models.embed(texts))
+    await models.embed(["x"], urgency=INTERACTIVE)
+    assert not many.done()
+    await models.use(language="", embedder=second)
+    result = await many
+    assert (result.model, len(result.embeddings)) == (second, 24)
 
 
 async def test_requests_at_once_are_answered_each_with_its_own(models: Models) -> None:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_agent.models.messages import Choice, ChoiceResult, EmbedResult
+from edge_agent.models.messages import BACKGROUND, Choice, ChoiceResult, EmbedResult
 from edge_agent.plan.lanes import LaneModel, PastCase
 from edge_agent.vector import Embedding
 from shared.errors import OutriderError
@@ -82,11 +82,15 @@ class Told:
         self.best, self.error = best, error
         self.asked: list[Choice] = []
         self.embedded: list[str] = []
+        self.wanted: list[tuple[int, float | None]] = []  # urgency and deadline of each embedding
 
-    async def embed(self, texts: Sequence[str], *, deadline_s: float | None = None) -> EmbedResult:
+    async def embed(
+        self, texts: Sequence[str], *, deadline_s: float | None = None, urgency: int = BACKGROUND
+    ) -> EmbedResult:
         if self.error is not None:
             raise self.error
         self.embedded += texts
+        self.wanted.append((urgency, deadline_s))
         return EmbedResult(tuple(vector(text) for text in texts), "e" * 64)
 
     async def choose(self, request: Choice) -> ChoiceResult:

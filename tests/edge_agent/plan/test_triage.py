@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.models.messages import BACKGROUND, BATCH, INTERACTIVE
 from edge_agent.plan import triage
 from edge_agent.plan.lanes import LaneModel
 from edge_agent.plan.triage import Recommendation, recommend
@@ -30,9 +31,10 @@ async def plan(
     models: Told | None = None,
     setup: Setup = SETUP,
     cents: int = 100_000,
+    urgency: int = BACKGROUND,
 ) -> Recommendation:
     case: Case = {"application_id": "A-1", "description": text, "value": cents}
-    return await recommend(case, setup, memory=past, models=models, clock=ticks())
+    return await recommend(case, setup, memory=past, models=models, clock=ticks(), urgency=urgency)
 
 
 async def test_a_rule_settles_it_without_any_model() -> None:
@@ -84,6 +86,16 @@ async def test_the_language_model_never_moves_the_lane() -> None:
     assert len(lanes) == 1
 
 
+@pytest.mark.parametrize(("urgency", "patience"), [(INTERACTIVE, 1), (BACKGROUND, 1), (BATCH, triage.BATCH_PATIENCE)])
+async def test_models_are_asked_with_the_runs_urgency_and_patience(urgency: int, patience: int) -> None:
+    models = Told()
+    await plan(BOTH, past=VECTORS, models=models, urgency=urgency)
+    assert models.wanted == [(urgency, triage.EMBED_DEADLINE_S * patience)]
+    assert [(asked.urgency, asked.deadline_s) for asked in models.asked] == [
+        (urgency, triage.MODEL_DEADLINE_S * patience)
+    ]
+
+
 async def test_missing_models_cost_their_part_only() -> None:
     gone = Told(error=Unavailable("model.none", "no model", advice="add one"))
     found, without = await plan(BOTH, past=VECTORS, models=gone), await plan(BOTH, past=VECTORS)
@@ -94,8 +106,8 @@ async def test_missing_models_cost_their_part_only() -> None:
 
 async def test_vectors_of_another_model_are_noted_and_words_compared() -> None:
     class Other(Told):
-        async def embed(self, texts, *, deadline_s=None):  # type: ignore[no-untyped-def] # as in Told
-            made = await super().embed(texts, deadline_s=deadline_s)
+        async def embed(self, texts, **given):  # type: ignore[no-untyped-def] # as in Told
+            made = await super().embed(texts, **given)
             short = [msgspec.structs.replace(item, values=item.values[:8]) for item in made.embeddings]
             return msgspec.structs.replace(made, embeddings=tuple(short))
 
