@@ -111,7 +111,9 @@ class MailServers:
             self.ports.setdefault(name, _free_port())
         config = self.folder / "dovecot.conf"
         config.write_text(self._dovecot())
-        who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
+        who: dict[str, Any] = {}
+        if os.getuid() == 0:
+            who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         self._processes["imap"] = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(config)], cwd="/", start_new_session=True, **who
         )
