@@ -1,8 +1,8 @@
 """The agent's tools in MCP's words: names, schemas and annotations.
 
 Annotations are made from the effect classes, and say no more than is true of a call made here. ``idempotentHint`` is
-true of reads alone: a tool may act once for one key, but two calls are two actions with two keys, unless they name the
-same subject.
+true of reads alone: a tool may act once for one key, but an action's key is made of tool, arguments and subject, and
+calls that name no subject of their own get one each. So they are two actions, with two keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SUBJECT = "outrider_subject"
 
 _ABOUT_SUBJECT = (
     "What this is about, such as an order's number. Calls of the same tool with the same arguments and the same subject"
-    " are one action and are done once. Without it, every call is an action of its own."
+    " are the same action: a tool that knows idempotency keys does it once. Without it, every call is another action."
 )
 _ABOUT_STATUS = (
     "Look at a run that was asked for before: whether a person has answered, and what came of it. Changes nothing."

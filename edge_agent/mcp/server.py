@@ -28,14 +28,14 @@ INSTRUCTIONS = (
     " may be refused, or wait until a person allows it: then say so to your user, and look again later with"
     f" {offers.STATUS} instead of calling the tool once more."
 )
-NOT_RUNNING = "agent.not-running"
+UNCLEAR = ("api.answer", "api.fault")  # the agent was reached, and nobody knows whether it took what was asked
 Context = ServerRequestContext[Any, Any]
 
 
 class Front:
     """``name`` is this process's own, random; ``wait_s`` how long a call waits for its run."""
 
-    def __init__(self, desk: Desk, *, name: str, wait_s: float) -> None:
+    def __init__(self, desk: Desk, *, name: str, wait_s: int) -> None:
         self._desk, self._name, self._wait_s = desk, name, wait_s
 
     def server(self) -> Server[Any]:
@@ -75,7 +75,7 @@ class Front:
         try:
             run = await self._act(offers.tool_of(name), given, subject, client_of(context), key)
         except Unavailable as error:
-            if error.code == NOT_RUNNING:
+            if error.code not in UNCLEAR:
                 raise
             return answers.unclear(error)
         try:
@@ -88,7 +88,7 @@ class Front:
         try:
             return await self._desk.act(tool, given, subject, client=client, key=key)
         except Unavailable as error:
-            if error.code == NOT_RUNNING:
+            if error.code not in UNCLEAR:
                 raise
         return await self._desk.act(tool, given, subject, client=client, key=key)
 
@@ -107,7 +107,7 @@ def _text(given: dict[str, Any], name: str) -> str:
     return value
 
 
-async def serve(desk: Desk, *, name: str, wait_s: float) -> None:
+async def serve(desk: Desk, *, name: str, wait_s: int) -> None:
     """Answer until standard input ends."""
     server = Front(desk, name=name, wait_s=wait_s).server()
     async with stdio_server() as (read, write):

@@ -35,8 +35,8 @@ Name = Annotated[str, typer.Argument(help='The tool set: a table of tools.toml w
 
 def places(home: Path | None) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Every table of kind ``mcp`` in the home's ``tools.toml``, with its place. Raises ``BadInput('tools.form')``."""
-    root = Home(read_config(os.environ, home=home).home).root
-    file, secrets = root / "tools.toml", Secrets(root / "secrets")
+    paths = Home(read_config(os.environ, home=home).home)
+    file, secrets = paths.tools, Secrets(paths.secrets)
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -44,7 +44,7 @@ def places(home: Path | None) -> Iterator[tuple[Place, dict[str, Any]]]:
     for name, table in tables.items():
         if isinstance(table, dict) and table.get("kind") == "mcp":
             given = {key: value for key, value in table.items() if key != "kind"}
-            yield Place(name, root / "tools" / name, secrets.get, now_us), given
+            yield Place(name, paths.tool_state / name, secrets.get, now_us), given
 
 
 def _place(home: Path | None, name: str) -> tuple[Place, dict[str, Any]]:

@@ -1,13 +1,19 @@
-"""A real HTTP server with the part of the agent's API that assistants use, and a run for every kind of end."""
+"""The agent's real local API, served for a desk in memory that has a run for every kind of end."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from edge_agent.api.server import FILE, serve
+from edge_agent.config import Home, now_us
+from edge_agent.lock import Lock
+from shared.errors import BadInput, Refused, Unavailable
 
 TEXT = {"type": "string"}
 
@@ -45,7 +51,7 @@ QUESTION = {
 
 
 class Agent:
-    """What the server knows. ``asked`` is every action that came, ``runs`` those that were opened."""
+    """The desk. ``asked`` is every action that came, ``runs`` those that were opened."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -54,13 +60,32 @@ class Agent:
         self.dropped = False
         self.show_nothing = False  # it takes actions, and no more answers about runs
 
-    def act(self, wanted: dict[str, Any]) -> str:
+    def tools(self) -> list[dict[str, Any]]:
+        return TOOLS
+
+    async def act(self, tool: str, arguments: dict[str, Any], subject: str, *, client: str, key: str) -> str:
+        wanted = {"tool": tool, "arguments": arguments, "subject": subject, "client": client, "key": key}
+        if tool not in {one["name"] for one in TOOLS}:
+            raise Refused("assistant.tool", f"{tool!r} is not offered to assistants", advice="ask")
         self.asked.append(wanted)
-        known = self.keys.get((wanted["client"], wanted["key"]))
+        known = self.keys.get((client, key))
         if known is None:
-            known = self.keys[wanted["client"], wanted["key"]] = f"run_{len(self.runs) + 1}"
+            known = self.keys[client, key] = f"run_{len(self.runs) + 1}"
             self.runs[known] = run(known, wanted)
+        if tool == "desk.vanish" or (tool == "desk.drop" and not self.dropped):
+            self.dropped = True  # taken, and then something breaks
+            raise Unavailable("api.fault", "a fault in the agent", advice="look at it")
         return known
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        if self.show_nothing:
+            raise Unavailable("api.fault", "a fault in the agent", advice="look at it")
+        if run_id not in self.runs:
+            raise BadInput("run.unknown", f"there is no run {run_id!r}", advice="look at the list")
+        return self.runs[run_id]
+
+    async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:
+        return self.run(run_id)
 
     def approve(self, name: str) -> None:
         self.runs[name] |= {"status": "closed", "outcome": "done", "waiting_for": []}
@@ -85,58 +110,27 @@ def run(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(agent: Agent) -> Iterator[str]:
-    """The address of a server for ``agent``."""
+def serving(agent: Agent, home: Path) -> Iterator[Path]:
+    """``home``, where this agent runs now."""
+    lock = Lock(Home(home).lock)
+    loop = asyncio.new_event_loop()
+    desk: Any = agent  # the part of it that assistants use
+    task = loop.create_task(serve(desk, home, hook_secret=str, now=now_us))
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *said: Any) -> None:
-            pass
+    def work() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
 
-        def reply(self, status: int, value: Any) -> None:
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def refuse(self, kind: str, code: str, message: str) -> None:
-            self.reply(400, {"kind": kind, "code": code, "message": message, "advice": "see to it"})
-
-        def do_GET(self) -> None:
-            if self.path == "/v1/tools":
-                self.reply(200, TOOLS)
-            else:
-                self.show(self.path.removeprefix("/v1/runs/"))
-
-        def do_POST(self) -> None:
-            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path != "/v1/actions":
-                self.show(self.path.removeprefix("/v1/runs/").removesuffix("/wait"))
-            elif given["tool"] not in {one["name"] for one in TOOLS}:
-                self.refuse("Refused", "assistant.tool", f"{given['tool']!r} is not offered to assistants")
-            else:
-                name = agent.act(given)
-                if given["tool"] == "desk.vanish" or (given["tool"] == "desk.drop" and not agent.dropped):
-                    agent.dropped = True
-                    self.close_connection = True  # taken, and no answer
-                    return
-                self.reply(200, {"run": name})
-
-        def show(self, name: str) -> None:
-            if agent.show_nothing:
-                self.close_connection = True
-            elif name in agent.runs:
-                self.reply(200, agent.runs[name])
-            else:
-                self.refuse("BadInput", "run.unknown", f"there is no run {name!r}")
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        for _ in range(500):
+            if (home / FILE).exists():
+                break
+            time.sleep(0.01)
+        yield home
     finally:
-        server.shutdown()
-        server.server_close()
+        loop.call_soon_threadsafe(task.cancel)
         thread.join()
+        loop.close()
+        lock.release()

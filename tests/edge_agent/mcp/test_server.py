@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,13 +20,14 @@ from tests.edge_agent.mcp.agent_api import TOOLS, Agent, serving
 ROOT = Path(__file__).parents[3]
 
 
-def command(address: str) -> list[str]:
-    return [sys.executable, "-m", "tests.edge_agent.mcp.serve", address]
+def command(home: Path) -> list[str]:
+    run = "from edge_agent.mcp.commands import mcp; mcp()"  # what the entry point of `outrider mcp` runs
+    return [sys.executable, "-c", run, "--home", str(home), "--wait", "2"]
 
 
 @contextlib.asynccontextmanager
-async def assistant(address: str, mode: str = "auto") -> AsyncIterator[Client]:
-    program, *arguments = command(address)
+async def assistant(home: Path, mode: str = "auto") -> AsyncIterator[Client]:
+    program, *arguments = command(home)
     parameters = StdioServerParameters(command=program, args=arguments, cwd=ROOT)
     async with Client(parameters, mode=mode, cache=None) as client:
         yield client
@@ -39,8 +39,8 @@ def agent() -> Agent:
 
 
 @pytest.fixture
-def address(agent: Agent) -> Iterator[str]:
-    with serving(agent) as found:
+def home(agent: Agent, tmp_path: Path) -> Iterator[Path]:
+    with serving(agent, tmp_path) as found:
         yield found
 
 
@@ -49,8 +49,8 @@ def text(result: Any) -> str:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_an_assistant_lists_and_calls(agent: Agent, address: str, mode: str) -> None:
-    async with assistant(address, mode) as client:
+async def test_an_assistant_lists_and_calls(agent: Agent, home: Path, mode: str) -> None:
+    async with assistant(home, mode) as client:
         assert client.instructions is not None and "outrider_run_status" in client.instructions
         listed = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert {*listed} == {"outrider_run_status", *(tool["name"].replace(".", "_") for tool in TOOLS)}
@@ -77,9 +77,9 @@ async def test_an_assistant_lists_and_calls(agent: Agent, address: str, mode: st
     assert asked["client"] == "mcp-mcp" and len(asked["key"]) == 64
 
 
-async def test_two_calls_are_two_and_a_subject_is_passed_on(agent: Agent, address: str) -> None:
+async def test_two_calls_are_two_and_a_subject_is_passed_on(agent: Agent, home: Path) -> None:
     for _ in range(2):  # two sessions
-        async with assistant(address) as client:
+        async with assistant(home) as client:
             for _ in range(2):
                 await client.call_tool("desk_note", {"text": "x", "outrider_subject": "order 7"})
     assert len({asked["key"] for asked in agent.asked}) == 4 == len(agent.runs)
@@ -87,13 +87,11 @@ async def test_two_calls_are_two_and_a_subject_is_passed_on(agent: Agent, addres
     assert {str(asked["arguments"]) for asked in agent.asked} == {"{'text': 'x'}"}
 
 
-def test_a_request_that_is_sent_twice_is_one(agent: Agent, address: str) -> None:
+def test_a_request_that_is_sent_twice_is_one(agent: Agent, home: Path) -> None:
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "Ünion & Co", "version": "1"}}
     call = {"id": 7, "method": "tools/call", "params": {"name": "desk_note", "arguments": {"text": "x"}}}
     other = {**call, "id": "7"}
-    with subprocess.Popen(
-        command(address), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command(home), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
 
         def ask(message: dict[str, Any]) -> dict[str, Any]:
@@ -113,8 +111,8 @@ def test_a_request_that_is_sent_twice_is_one(agent: Agent, address: str) -> None
     assert [asked["client"] for asked in agent.asked] == ["mcp-nion-co"] * 3
 
 
-async def test_a_question_to_a_person_returns_at_once_and_can_be_looked_at(agent: Agent, address: str) -> None:
-    async with assistant(address) as client:
+async def test_a_question_to_a_person_returns_at_once_and_can_be_looked_at(agent: Agent, home: Path) -> None:
+    async with assistant(home) as client:
         asked = await client.call_tool("desk_pay", {"cents": 20_000})
         assert not asked.is_error
         assert "a person has to allow it first" in text(asked) and "apr_1" in text(asked)
@@ -132,8 +130,8 @@ async def test_a_question_to_a_person_returns_at_once_and_can_be_looked_at(agent
     assert len(agent.asked) == 1
 
 
-async def test_what_policy_denies_is_an_error_with_its_rules(address: str) -> None:
-    async with assistant(address) as client:
+async def test_what_policy_denies_is_an_error_with_its_rules(home: Path) -> None:
+    async with assistant(home) as client:
         denied = await client.call_tool("desk_wipe", {})
         assert denied.is_error
         assert "no-wiping: Nothing is wiped." in text(denied)
@@ -141,16 +139,16 @@ async def test_what_policy_denies_is_an_error_with_its_rules(address: str) -> No
         assert foreign.is_error and "Not done: 'desk.unheard' is not offered" in text(foreign)
 
 
-async def test_what_is_open_or_unknown_is_no_error(address: str) -> None:
-    async with assistant(address) as client:
+async def test_what_is_open_or_unknown_is_no_error(home: Path) -> None:
+    async with assistant(home) as client:
         slow = await client.call_tool("desk_slow", {})
         assert not slow.is_error and "still under way" in text(slow)
         lost = await client.call_tool("desk_lost", {})
         assert not lost.is_error and "not known whether it was done" in text(lost)
 
 
-async def test_an_agent_that_does_not_answer_is_asked_again_under_the_same_key(agent: Agent, address: str) -> None:
-    async with assistant(address) as client:
+async def test_an_agent_that_does_not_answer_is_asked_again_under_the_same_key(agent: Agent, home: Path) -> None:
+    async with assistant(home) as client:
         found = await client.call_tool("desk_drop", {})
         assert text(found).startswith("Done (run run_1)")
         assert len(agent.asked) == 2 and len({asked["key"] for asked in agent.asked}) == 1 == len(agent.runs)
@@ -159,45 +157,52 @@ async def test_an_agent_that_does_not_answer_is_asked_again_under_the_same_key(a
         assert "not known whether the agent took this call" in text(unclear)
 
 
-async def test_no_running_agent_is_told_with_advice() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
-        async with assistant(nowhere) as client:
-            with pytest.raises(MCPError, match="agent.not-running.*outrider agent run"):
-                await client.list_tools()
-            found = await client.call_tool("desk_note", {"text": "x"})
-            assert found.is_error
-            assert "Not done: no agent is running [agent.not-running]\nrun: outrider agent run" in text(found)
-
-
-async def test_an_agent_that_went_away_after_it_took_the_call(agent: Agent) -> None:
-    with serving(agent) as address:
-        async with assistant(address) as client:
+async def test_no_running_agent_is_told_with_advice_and_found_once_it_runs(agent: Agent, tmp_path: Path) -> None:
+    async with assistant(tmp_path) as client:
+        with pytest.raises(MCPError, match="agent.not-running.*outrider agent run"):
             await client.list_tools()
-            agent.runs.clear()
-            agent.show_nothing = True
-            found = await client.call_tool("desk_note", {"text": "x"})
+        found = await client.call_tool("desk_note", {"text": "x"})
+        assert found.is_error
+        assert text(found).startswith("Not done: no agent runs in")
+        assert "[agent.not-running]" in text(found) and "outrider agent run" in text(found)
+        with serving(agent, tmp_path):
+            assert not (await client.call_tool("desk_note", {"text": "x"})).is_error
+    assert len(agent.asked) == 1
+
+
+async def test_an_agent_that_went_away_after_it_took_the_call(agent: Agent, home: Path) -> None:
+    async with assistant(home) as client:
+        await client.list_tools()
+        agent.show_nothing = True
+        found = await client.call_tool("desk_note", {"text": "x"})
     assert not found.is_error
     assert "The agent took this as run run_1, and then did not answer" in text(found)
 
 
-def inspect(address: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = [*npm.program("@modelcontextprotocol/inspector"), "--cli", *command(address)]
+async def test_a_fraction_arrives_as_text_and_what_does_not_fit_is_refused(agent: Agent, home: Path) -> None:
+    async with assistant(home) as client:
+        await client.call_tool("desk_pay", {"cents": 0.1})
+        bad = await client.call_tool("desk_note", {"text": "x", "outrider_subject": "a\nb"})
+        assert bad.is_error and "Not done" in text(bad) and "api.body" in text(bad)
+        none = await client.call_tool("desk_note", {"text": "x", "outrider_subject": 7})
+        assert none.is_error and "mcp.arguments" in text(none)
+    assert [asked["arguments"] for asked in agent.asked] == [{"cents": "0.1"}]
+
+
+def inspect(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [*npm.program("@modelcontextprotocol/inspector"), "--cli", *command(home)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     return subprocess.run([*program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_the_inspector_lists_and_calls(agent: Agent, address: str, tmp_path: Path) -> None:
-    listed = inspect(address, tmp_path, "--method", "tools/list", "--strict")
+def test_the_inspector_lists_and_calls(agent: Agent, home: Path) -> None:
+    listed = inspect(home, "--method", "tools/list", "--strict")
     assert listed.returncode == 0, listed.stderr
     assert len(json.loads(listed.stdout)["tools"]) == len(TOOLS) + 1
-    called = inspect(
-        address, tmp_path, "--method", "tools/call", "--tool-name", "desk_note", "--tool-arg", "text=hello"
-    )
+    called = inspect(home, "--method", "tools/call", "--tool-name", "desk_note", "--tool-arg", "text=hello")
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["structuredContent"]["outcome"] == "done"
-    denied = inspect(address, tmp_path, "--method", "tools/call", "--tool-name", "desk_wipe")
+    denied = inspect(home, "--method", "tools/call", "--tool-name", "desk_wipe")
     assert denied.returncode == 5
     assert json.loads(denied.stdout)["isError"] is True
     assert [asked["tool"] for asked in agent.asked] == ["desk.note", "desk.wipe"]
