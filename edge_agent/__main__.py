@@ -14,7 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_agent import run_commands
 from edge_agent.config import Config, Home, read_config
+from edge_agent.secrets_commands import secret
+from edge_agent.tools.mcp.commands import mcp
 from shared.errors import BadInput
 
 __all__ = ["agent", "audit", "memory"]
@@ -28,6 +31,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 # Plain help and tracebacks: the library that draws boxes costs more than all our commands.
 _PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 agent = typer.Typer(help="Run this computer's agent.", **_PLAIN)
+run_commands.add_to(agent)
+agent.add_typer(secret)
+agent.add_typer(mcp)
 audit = typer.Typer(help="Verify a log offline.", **_PLAIN)
 memory = typer.Typer(help="See and fill the agent's memory.", **_PLAIN)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from edge_agent.act import Hands
 from edge_agent.config import SOFTWARE, Config, Home, now_us
+from edge_agent.desk import Counter
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
 from edge_agent.journal import Journal
@@ -107,6 +108,9 @@ class Agent:
             at_once=config.runs_at_once,
             trouble=self.trouble,
         )
+        self._counter = Counter(
+            self._journal, self._device, self._runner, self._hands, release=self._releases.get, metrics=lambda: ""
+        )
         self._intake = Intake(self._journal, self._device, taken=home.taken, refused=home.refused)
         self._link = Link(
             self.identity,
@@ -136,6 +140,7 @@ class Agent:
                     self._watch_inboxes(),
                     self._embed_memory(),
                     self._show_life(),
+                    self._serve_api(),
                     self._look_for_due(),
                 ):
                     group.create_task(work)
@@ -335,6 +340,27 @@ class Agent:
             result = await self._models.embed([text for _, text in missing])
             names = [name for name, _ in missing]
             self._memory.put_vectors(result.model, zip(names, result.embeddings, strict=True))
+
+    # --- the local API --------------------------------------------------------------------------------------------
+
+    async def _serve_api(self) -> None:
+        """For programs at this computer. An agent whose port is taken works on without it."""
+        from edge_agent.api.server import serve  # some megabytes, and some time that the log need not wait for
+
+        secrets = Secrets(self._home.secrets)
+        while True:
+            try:
+                await serve(
+                    self._counter,
+                    self._home.root,
+                    port=self._config.api_port,
+                    hook_secret=secrets.get,
+                    now=now_us,
+                    open_metrics=self._config.open_metrics,
+                )
+            except OutriderError as error:
+                self.trouble(error)
+            await asyncio.sleep(_DUE_S)
 
     # --- watching -------------------------------------------------------------------------------------------------
 

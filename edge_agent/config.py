@@ -44,6 +44,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         Meta(description="Another home whose models/ store is copied from before fetching, such as ~/.cache/outrider."),
     ] = None
+    api_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the local API on 127.0.0.1; 0 takes any free one.")
+    ] = 0
+    open_metrics: Annotated[
+        bool, Meta(description="Serve /metrics of the local API without its token, for a Prometheus on this computer.")
+    ] = False
     inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
 

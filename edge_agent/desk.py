@@ -54,6 +54,8 @@ class Counter:
         self._hands = hands
         self._release = release
         self._metrics = metrics
+        self._watched: dict[str, list[asyncio.Event]] = {}  # by run: who waits for it
+        journal.listen(self._committed)
 
     # --- actions that assistants ask for ------------------------------------------------------------------------------
 
@@ -149,12 +151,7 @@ class Counter:
     async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:
         """The run once it is closed or waits for somebody, or as it is when the time is over."""
         changed = asyncio.Event()
-
-        def look(entries: list[Entry]) -> None:
-            if any(entry.run == run_id for entry in entries):
-                changed.set()
-
-        stop = self._journal.listen(look)
+        self._watched.setdefault(run_id, []).append(changed)
         try:
             async with asyncio.timeout(timeout_s):
                 while (found := self.run(run_id))["status"] not in _RESTING | {"closed"}:
@@ -164,7 +161,14 @@ class Counter:
         except TimeoutError:
             return self.run(run_id)
         finally:
-            stop()
+            self._watched[run_id].remove(changed)
+            if not self._watched[run_id]:
+                del self._watched[run_id]
+
+    def _committed(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            for changed in self._watched.get(entry.run, ()):
+                changed.set()
 
     async def order(self, run_id: str, order: str, *, by: str, reason: str, step: str = "") -> None:
         """An order about a run. Raises ``BadInput('order.unknown' | 'run.unknown')``, ``Conflict('order.unfit')``."""
