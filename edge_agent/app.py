@@ -23,6 +23,7 @@ from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
 from edge_agent.memory import Memory
 from edge_agent.models.engine import Models
+from edge_agent.models.messages import BATCH
 from edge_agent.models.obtain import obtain
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
@@ -337,7 +338,7 @@ class Agent:
             missing = self._memory.without_vector(model, _BATCH_TEXTS)
             if not missing:
                 return
-            result = await self._models.embed([text for _, text in missing])
+            result = await self._models.embed([text for _, text in missing], urgency=BATCH)
             names = [name for name, _ in missing]
             self._memory.put_vectors(result.model, zip(names, result.embeddings, strict=True))
 
