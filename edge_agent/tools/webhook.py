@@ -45,7 +45,7 @@ _ARGUMENTS = {
     "timestamp": Argument(required=False, about="when it happened, as 2026-01-31T09:00:00Z"),
 }
 _NAME = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
-Event = Annotated[str, Meta(pattern=f"^{_NAME}$", max_length=128)]
+Event = Annotated[str, Meta(pattern=rf"^{_NAME}\Z", max_length=128)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     about: str = "Send a signed event to {host}."
     events: list[Event] = []  # the types that may be sent; none named: any
     idempotent: bool = False
-    undo_event: Annotated[str, Meta(pattern=f"^({_NAME})?$", max_length=128)] = ""
+    undo_event: Annotated[str, Meta(pattern=rf"^({_NAME})?\Z", max_length=128)] = ""
     risk: Risk = "medium"
     private: list[str] = []
     ca: str = ""

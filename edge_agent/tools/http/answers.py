@@ -8,17 +8,16 @@
     other 4xx                    it did not happen, and will not
     all else                     nobody knows
 
-JSON numbers with a fraction or an exponent become text as they stand, and integers beyond 64 bits too: what is kept
-goes into signed bytes, where no floats are.
+JSON becomes plain as ``edge_agent.plain`` says: what is kept goes into signed bytes, where no floats are.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
+from edge_agent.plain import plain_json
 from edge_agent.tools import NotSent
 from edge_agent.tools.http.transport import Answer
 from shared.codec import canonical, hex_sha256
@@ -28,40 +27,17 @@ KEPT_BYTES = 8 * 1024  # one kept value, canonical
 ANSWER_BYTES = 64 * 1024  # a whole answer in a receipt, canonical
 _SAID = 200  # characters of what a service says about its refusal
 
-_DECODER = msgspec.json.Decoder(float_hook=str)
-_NO_JSON: Any = object()
-
 
 def parsed(answer: Answer) -> Any:
     """The body: JSON-plain, or text where it says that it is text, or size and hash of what it is otherwise."""
     if not answer.body:
         return None
     if answer.whole and "content-encoding" not in answer.headers:
-        found = _json(answer.body)
-        if found is not _NO_JSON:
-            return found
+        with contextlib.suppress(BadInput):
+            return plain_json(answer.body)
         if answer.headers.get("content-type", "").startswith("text/"):
             return answer.body.decode(errors="replace")
     return {"bytes": len(answer.body), "sha256": hex_sha256(answer.body)}
-
-
-def _json(data: bytes) -> Any:
-    try:
-        found = _plain(_DECODER.decode(data))
-        canonical(found)  # what cannot be signed cannot be kept
-        return found
-    except (msgspec.DecodeError, UnicodeError, RecursionError, BadInput):
-        return _NO_JSON
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        return str(value)
-    return value
 
 
 def struck(value: Any, strike: Callable[[str], str]) -> Any:

@@ -33,13 +33,13 @@ from msgspec import Meta
 from edge_agent.tools import Effect, Kind, Risk
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-CallName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Target = Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]*$")]  # RFC 3986 pchar, slashes, references
-Pointer = Annotated[str, Meta(pattern=r"^(/([^~]|~[01])*)?$")]
-HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,80}$")]
-KeyHeader = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{0,80}$")]
-HeaderText = Annotated[str, Meta(pattern=r"^[ -~]{0,1000}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}\Z")]
+CallName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,39}\Z")]
+Target = Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]*\Z")]  # RFC 3986 pchar, slashes, references
+Pointer = Annotated[str, Meta(pattern=r"^(/([^~]|~[01])*)?\Z")]
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,80}\Z")]
+KeyHeader = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{0,80}\Z")]
+HeaderText = Annotated[str, Meta(pattern=r"^[ -~]{0,1000}\Z")]
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 
 
