@@ -25,6 +25,7 @@ ABOUT = {
     "hub": "Run a hub: enrolment, releases, approvals, the record.",
     "agent": "Run this computer's agent.",
     "audit": "Verify a log offline.",
+    "mcp": "Offer the agent's guarded tools to an assistant that speaks MCP.",
     "memory": "See and fill the agent's memory.",
     "model": "See and fetch the models an agent may run.",
     "doctor": "Check this installation and say what to mend.",
