@@ -109,7 +109,8 @@ class Session:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        worker, self._worker = self._worker, None
+        async with self._lock:
+            worker, self._worker = self._worker, None
         if worker is not None:
             await worker.stop()
         for task in list(self._closing):
@@ -154,15 +155,16 @@ class Session:
         )
 
     def _end_idle(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.close_idle())
+        task = asyncio.get_running_loop().create_task(self._close_idle())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def close_idle(self) -> None:
-        """End the worker unless it is in use again."""
-        if not self._users and self._worker is not None:
+    async def _close_idle(self) -> None:
+        async with self._lock:
+            if self._users or self._worker is None:  # in use again
+                return
             worker, self._worker = self._worker, None
-            await worker.stop()
+        await worker.stop()
 
     async def _started(self) -> _Worker:
         async with self._lock:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -69,29 +69,20 @@ async def as_program(opening: Open) -> AsyncIterator[tuple[Any, Any]]:
         command=command[0], args=command[1:], env=opening.env, cwd=opening.cwd or str(Path.home())
     )
     reading, writing = os.pipe()
-    pumping = asyncio.create_task(_pump(reading))
-    try:
-        with os.fdopen(writing, "w") as stderr:
-            async with stdio_client(parameters, errlog=stderr) as streams:
-                yield streams
-    finally:
-        pumping.cancel()
+    threading.Thread(target=_pump, args=(reading,), name="stderr", daemon=True).start()
+    with os.fdopen(writing, "w") as stderr:
+        async with stdio_client(parameters, errlog=stderr) as streams:
+            yield streams
 
 
-async def _pump(source: int) -> None:
+def _pump(source: int) -> None:
     """What the server says on standard error goes to ours, which is a file; only so much of it is kept."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(source, "rb")
-    )
-    try:
-        left = STDERR_BYTES
-        while data := await reader.read(65_536):
-            sys.stderr.buffer.write(data[:left])
-            left -= len(data[:left])
-            sys.stderr.buffer.flush()
-    finally:
-        transport.close()
+    left = STDERR_BYTES
+    while data := os.read(source, 65_536):
+        sys.stderr.buffer.write(data[:left])
+        left -= len(data[:left])
+        sys.stderr.buffer.flush()
+    os.close(source)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -306,24 +307,22 @@ async def serve() -> None:
         with contextlib.suppress(OSError):  # the agent is gone; standard input ends too
             out.write(messages.line(message))
 
-    reader = asyncio.StreamReader(limit=messages.LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
-    opening = messages.read_down(await reader.readline())
+    source = sys.stdin.buffer
+    opening = messages.read_down(source.readline())
     if not isinstance(opening, Open):
         sys.exit("edge_agent.tools.mcp.worker is started by the agent, not by hand")
-    desk = Desk(opening, say)
+    desk, gone, loop = Desk(opening, say), asyncio.Event(), asyncio.get_running_loop()
 
-    async def listen() -> None:
-        while data := await reader.readline():
-            desk.take(messages.read_down(data))
+    def listen() -> None:
+        for data in source:
+            loop.call_soon_threadsafe(desk.take, messages.read_down(data))
+        loop.call_soon_threadsafe(gone.set)
 
-    listening = asyncio.create_task(listen())
-    done, _ = await asyncio.wait(
-        {listening, over := asyncio.create_task(desk.over())}, return_when=asyncio.FIRST_COMPLETED
-    )
-    if over not in done:
+    threading.Thread(target=listen, name="listen", daemon=True).start()
+    over = asyncio.create_task(desk.over())
+    await asyncio.wait({over, asyncio.create_task(gone.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if not over.done():
         await desk.close()
-    listening.cancel()
 
 
 def main() -> None:
@@ -335,7 +334,7 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, most))
     asyncio.run(serve())
     sys.stderr.flush()
-    os._exit(0)  # a thread of the library may still block on a pipe
+    os._exit(0)  # the listening thread may still block on its pipe
 
 
 if __name__ == "__main__":

@@ -126,9 +126,8 @@ async def test_a_worker_killed_in_the_call_leaves_a_doubt_and_takes_the_server_a
 
 async def test_a_server_killed_between_calls_costs_nothing(tools: Tools, tmp_path: Path) -> None:
     await send(tools["note"], text="one")
-    worker, server = session(tools["note"]).pid, server_pid(tools["note"])
-    os.kill(server, signal.SIGKILL)
-    await until(lambda: worker is not None and not alive(worker))
+    os.kill(server_pid(tools["note"]), signal.SIGKILL)
+    await until(lambda: session(tools["note"]).pid is None)
     await send(tools["note"], text="two")
     assert len(notes(tmp_path)) == 2
 
@@ -299,6 +298,29 @@ async def test_a_server_gets_no_secrets_but_those_named(tmp_path: Path, monkeypa
         assert b"s3cret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     assert b"hunter" not in Path(f"/proc/{session(tools['peek']).pid}/environ").read_bytes()
     await tools["peek"].close()
+
+
+async def test_a_bearer_token_goes_to_the_address_and_nowhere_else(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    where = place(tmp_path, secret={"t": "S3cret-Token"}.__getitem__)
+    note = pinned(where, {"url": url, "bearer": "t", "headers": {"X-Desk": "7"}, "start_s": 5})["note"]
+    error = await failure(note, text="x")
+    assert (type(error), error.code) == (NotSent, "mcp.start")
+    assert "authorization: bearer s3cret-token\r\n" in seen[0] and "x-desk: 7\r\n" in seen[0]
+    assert "S3cret-Token" not in str(error)
+    await note.close()
+    assert "S3cret-Token" not in (tmp_path / "state" / "rogue" / LOG).read_text()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_what_the_server_says_on_standard_error_is_in_a_private_file(tools: Tools, tmp_path: Path) -> None:
