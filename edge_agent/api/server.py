@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
+from starlette.applications import Starlette
 
 from edge_agent.api import FILE
 from edge_agent.api.desk import Desk
@@ -65,7 +66,23 @@ async def serve(
     gate = {"hosts": _hosts(port), "token": token, "origins": origins, "open_metrics": open_metrics}
     stopping = asyncio.Event()
     app = make_app(Routes(desk, hook_secret=hook_secret, now=now, stopping=stopping), gate)
-    config = uvicorn.Config(
+    file = home / FILE
+    said = msgspec.json.encode({"port": port, "token": token}) + b"\n"
+    server = _Server(_config(app), lambda: write_file(file, said, mode=0o600), stopping)
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        await asyncio.shield(task)
+    finally:
+        _withdraw(file, said)
+        stopping.set()
+        await asyncio.wait({task})
+        for listener in getattr(server, "servers", []):  # where it failed before its own end
+            listener.close()
+        bound.close()
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http="h11",
         ws="none",
@@ -79,19 +96,6 @@ async def serve(
         limit_concurrency=_AT_ONCE,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    file = home / FILE
-    said = msgspec.json.encode({"port": port, "token": token}) + b"\n"
-    server = _Server(config, lambda: write_file(file, said, mode=0o600), stopping)
-    task = asyncio.create_task(server.serve(sockets=[bound]))
-    try:
-        await asyncio.shield(task)
-    finally:
-        _withdraw(file, said)
-        stopping.set()
-        await asyncio.wait({task})
-        for listener in getattr(server, "servers", []):  # where it failed before its own end
-            listener.close()
-        bound.close()
 
 
 def _bind(port: int) -> socket.socket:

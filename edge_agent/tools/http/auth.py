@@ -48,7 +48,7 @@ class Auth:
 
     def strike(self, text: str) -> str:
         """``text`` without any secret that was shown lately."""
-        for secret in self._shown:
+        for secret in tuple(self._shown):  # other threads add to it
             text = text.replace(secret, "[secret]")
         return text
 

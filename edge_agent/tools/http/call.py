@@ -19,7 +19,7 @@ from edge_agent.tools.build import Place
 from edge_agent.tools.http.answers import ANSWER_BYTES, KEPT_BYTES, fits, parsed, struck, trouble
 from edge_agent.tools.http.service import Service, Target
 from edge_agent.tools.http.table import CallSetting, ReadBack
-from edge_agent.tools.http.templates import MISSING, Node, filled, pointed, templates_in, written
+from edge_agent.tools.http.templates import MISSING, Node, Template, filled, pointed, templates_in, written
 from edge_agent.tools.http.transport import Answer, Call
 from shared.actions import Action
 from shared.errors import BadInput, Refused, Unavailable
@@ -117,11 +117,10 @@ class HttpCall(Tool):
             headers[setting.key_header] = f'"{key}"' if setting.key_quoted else key
         body: bytes | None = None
         if setting.body is not None:
-            made = filled(plan.body, values)
             kind = "application/x-www-form-urlencoded" if setting.form else "application/json"
             headers = {"Content-Type": kind} | headers
             try:
-                body = urlencode({n: written(v) for n, v in made.items()}).encode() if setting.form else _json(made)
+                body = _form(plan.body, values) if setting.form else msgspec.json.encode(filled(plan.body, values))
             except (UnicodeError, TypeError, ValueError, RecursionError) as error:
                 raise BadInput(
                     "tool.arguments", "the arguments have no bytes", advice="give plain text", where=self.name
@@ -138,13 +137,12 @@ class HttpCall(Tool):
             unsure = ([409] if setting.idempotent else []) if setting.unsure is None else setting.unsure
             raise trouble(_what(call), answer, read=read, unsure=unsure, strike=self._service.auth.strike)
         found = self._parsed(answer)
-        if not read or setting.keep:
-            return Receipt({"request": _what(call), **_kept(found, setting.keep)})
-        if not answer.whole or not fits(found, ANSWER_BYTES):
+        whole = read and not setting.keep
+        if read and (not answer.whole or (whole and not fits(found, ANSWER_BYTES))):
             raise Refused(
                 "web.too-large", f"{_what(call)}: the answer is too large", advice="ask for less, or name parts in keep"
             )
-        return Receipt({"request": _what(call), "answer": found})
+        return Receipt({"request": _what(call), **({"answer": found} if whole else _kept(found, setting.keep))})
 
     async def _look(self, target: Target, values: dict[str, Any]) -> tuple[Call, Answer]:
         """An answer that may be 404. What cannot be looked at is ``Unavailable``, whatever the reason."""
@@ -223,8 +221,11 @@ def _names(node: Node) -> list[str]:
     return [name for template in templates_in(node) for name in template.names]
 
 
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
+def _form(body: Node, values: dict[str, Any]) -> bytes:
+    """A table of scalars as a web form."""
+    fields = body.items() if isinstance(body, dict) else ()
+    made = {name: node.text(values) if isinstance(node, Template) else written(node) for name, node in fields}
+    return urlencode({name: text for name, text in made.items() if isinstance(text, str)}).encode()
 
 
 def _what(call: Call) -> str:

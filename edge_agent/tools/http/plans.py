@@ -159,10 +159,12 @@ def _check_body(setting: CallSetting, body: Node, arguments: dict[str, Argument]
     _check_names(templates_in(body), arguments)
     if body is not None and setting.method == "GET":
         _wrong(where, "GET has no body")
-    if setting.form and not (
-        isinstance(body, dict) and all(isinstance(v, Template | str | int) for v in body.values())
-    ):
+    if not setting.form:
+        return
+    if not isinstance(body, dict) or not all(isinstance(node, Template | int) for node in body.values()):
         _wrong(where, "a form is a table of texts, integers and booleans")
+    if any(name in arguments and arguments[name].kind not in _SCALARS for t in templates_in(body) for name in t.names):
+        _wrong(where, "a list or object cannot stand in a form")
 
 
 def _check_effect(setting: CallSetting, effect: Effect, where: str) -> None:

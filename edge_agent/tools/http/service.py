@@ -84,7 +84,8 @@ class Service:
         return self._transport.exchange(Call(call.method, call.url, call.headers | shown, call.body), deadline)
 
     def close(self) -> None:
-        """What is under way ends by its own deadline; nothing waits for it. A later call makes new threads."""
+        """Cut off what is under way, so that the agent's end need not wait for it. A later call makes new threads."""
+        self._transport.cut()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None

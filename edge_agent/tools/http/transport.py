@@ -76,6 +76,7 @@ class Transport:
         self._most = most
         self._resolve = resolve
         self._monotonic = monotonic
+        self._open: set[socket.socket] = set()
         self._context: ssl.SSLContext | None = None  # the system's certificates take memory: loaded when needed
         if ca is not None:
             self._tls()
@@ -94,9 +95,18 @@ class Transport:
         try:
             if context is not None:
                 raw = self._encrypt(raw, context, call.url, deadline)
+            self._open.add(raw)
             return self._talk(_Wire(raw, lambda: deadline - self._monotonic()), call)
         finally:
+            self._open.discard(raw)
             raw.close()
+
+    def cut(self) -> None:
+        """End the exchanges that are under way in other threads: they raise ``Unavailable('web.cut')``."""
+        for raw in tuple(self._open):
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which takes the encryption off first: its thread could still write.
+                socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
     def _connect(self, url: Url, deadline: float) -> socket.socket:
         origin = url.origin

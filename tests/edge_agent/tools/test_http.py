@@ -241,7 +241,7 @@ path = "/echo"
 effect = "irreversible"
 form = true
 arguments = {a = "text", b = {kind = "boolean", required = false}, n = "integer"}
-body = {a = "{a}", b = "{b}", n = "{n}"}
+body = {a = "{a}", b = "{b}", n = "{n:number}"}
 key_header = ""
 keep = {headers = "/headers", body = "/body"}
 """
@@ -485,6 +485,22 @@ async def test_waiting_for_a_thread_counts_and_is_not_sent(shop: Shop, tools: Ma
     await close_all(made)
 
 
+async def test_closing_cuts_off_what_is_under_way(shop: Shop, tools: Make) -> None:
+    """The agent's end waits for no service; whether it acted is not known, and found out after the next start."""
+    shop.delay_s = 1.0
+    tool, action = tools()["place-order"], order()
+    started = time.monotonic()
+    under_way = asyncio.create_task(tool.send(action, action.key))
+    while not shop.seen("/v1/orders"):
+        await asyncio.sleep(0.01)
+    await tool.close()
+    with pytest.raises(Unavailable, match="web.cut") as caught:
+        await under_way
+    assert not isinstance(caught.value, NotSent) and time.monotonic() - started < 0.9
+    shop.delay_s = 0.0
+    assert (await tools()["place-order"].send(action, action.key)).details["kept"] == {"order": "o-1"}
+
+
 async def test_asking_is_unavailable_when_it_cannot_be_asked(shop: Shop, tools: Make) -> None:
     tool, action = tools()["place-order"], order()
     receipt = await tool.send(action, action.key)
@@ -629,6 +645,9 @@ GOOD = {
         {"body": {"q": "{a:number}"}},
         {"body": ["x"], "form": True},
         {"body": {"x": {"y": 1}}, "form": True},
+        {"body": {"x": 1.5}, "form": True},
+        {"arguments": {"a": "text", "l": "list"}, "body": {"x": "{l}"}, "form": True},
+        {"headers": {"X-A": "a\n"}},
         {"method": "GET", "effect": "read", "body": {}},
         {"effect": None},
         {"effect": "reversible"},
