@@ -14,4 +14,6 @@ Origin is refused, a body must say that it is JSON, which a page cannot do unask
 only the user can read.
 """
 
-FILE = "api.json"  # in the agent's home: {"port": 40123, "token": "..."}
+from typing import Final
+
+FILE: Final = "api.json"  # in the agent's home: {"port": 40123, "token": "..."}
