@@ -14,6 +14,8 @@ Origin is refused, a body must say that it is JSON, which a page cannot do unask
 only the user can read.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 FILE: Final = "api.json"  # in the agent's home: {"port": 40123, "token": "..."}
