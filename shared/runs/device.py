@@ -157,10 +157,15 @@ class Device(msgspec.Struct):
         for step in run.steps.values():
             if step.entered is not None and step.entered.kind == "run":
                 self.children.pop(step.entered.ref, None)  # nobody takes note of it any more
-        if run.opened.parent in self.runs:
+        if self._is_awaited(run):
             self.children[run.id] = run.closed.outcome
         if self.closed is not None:
             self.closed[run.id] = run.closed.outcome
+
+    def _is_awaited(self, child: Run) -> bool:
+        parent = self.runs.get(child.opened.parent)
+        step = parent.steps.get(child.opened.parent_step) if parent is not None else None
+        return step is not None and step.end is None and step.entered is not None and step.entered.ref == child.id
 
     def _count(self, before: Run | None, run: Run, entry: e.Entry) -> None:
         facts = entry.facts

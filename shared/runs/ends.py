@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from shared import entries as e
-from shared.runs.ground import drop, known, need, out_of_order, put
+from shared.runs.ground import DROPPED, drop, known, need, out_of_order, put
 from shared.runs.questions import PLACES, unjudged
 from shared.runs.state import CANCELLED, DONE, FAILED, OUTCOMES, REHEARSED, UNDO, Run, Step
 
@@ -93,25 +93,16 @@ def _about_step(run: Run, entry: e.Entry, f: e.RunOrdered) -> Run:
 
 
 def _anew(run: Run, at: int) -> Run:
-    """A failed run goes on from what failed. What was done stays done, what was taken back is done anew, and what came
-    out otherwise than it should is only looked at again: it did happen. Budgets begin anew too."""
-    kept: dict[str, Step] = {}
-    for name, step in run.steps.items():
-        if name.startswith(UNDO):
-            continue
-        if step.is_group:  # over when the steps within it are, and these may not be any more
-            kept[name] = replace(step, status="entered", code="", at=at)
-        elif name in run.effects and name not in run.taken_back:
-            kept[name] = step if _came_true(step) else replace(step, status="resulted", observed=None, at=at)
-        elif step.end is not None and step.end[0] == DONE and name not in run.effects:
-            kept[name] = step
-    again = [name for name in run.steps if name not in kept and not name.startswith(UNDO)]
+    """A failed run goes on from what ended it; what was passed over stays so, which only ``flow`` can tell apart. What
+    was done stays done, what was taken back is done anew. Budgets begin anew too."""
+    kept = {name: step for name in run.steps if (step := _kept(run, name, at)) is not None}
+    new = [name for name in run.steps if name not in kept or kept[name].again]
     return replace(
         run,
         steps=kept,
         current="",
         effects=tuple(name for name in run.effects if name not in run.taken_back),
-        times=run.times | {name: run.times.get(name, 0) + 1 for name in again},
+        times=run.times | {name: run.times.get(name, 0) + 1 for name in new if not name.startswith(UNDO)},
         undoing=None,
         cancelled=False,
         paused=False,
@@ -124,5 +115,14 @@ def _anew(run: Run, at: int) -> Run:
     )
 
 
-def _came_true(step: Step) -> bool:
-    return step.end is not None and step.end[0] == DONE
+def _kept(run: Run, name: str, at: int) -> Step | None:
+    """A step as it is when the run is retried; ``None`` where it begins as if it had never been."""
+    step = run.steps[name]
+    well = step.end is not None and step.end[0] == DONE
+    if name.startswith(UNDO) or name in run.taken_back or (step.status == "failed" and step.code in DROPPED):
+        return None
+    if step.is_group:  # it is over when the steps within it are, and these may not be any more
+        return replace(step, status="entered", at=at, again=step.again or step.end is not None)
+    if name in run.effects and not well:  # it did happen, but otherwise than it should: that is looked at again
+        return replace(step, status="resulted", observed=None, at=at)
+    return step if well else replace(step, again=True)

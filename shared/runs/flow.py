@@ -6,7 +6,8 @@ on from its entries alone.
 
 A step that does not end well ends what it stands in: the round, the branch, the group, the run, up to the first step
 with ``on_failure: continue``, behind which the walk goes on. What was side by side with it begins nothing new. Where an
-effect may have happened it is found out and looked at, whatever became of the rest; everything else is dropped.
+effect may have happened it is found out and looked at, whatever became of the rest; everything else is dropped. A retry
+begins with the step that ended the run: what was passed over before stays passed over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from shared.playbook import Playbook, PlaybookStep
-from shared.runs.state import CANCELLED, DONE, REHEARSED, UNDO, Run, Step
+from shared.runs.state import CANCELLED, DONE, FAILED, REHEARSED, UNDO, Run, Step
 
 
 class Move(enum.Enum):
@@ -65,7 +66,7 @@ def moves(run: Run, playbook: Playbook) -> list[Next]:
         walk = _Walk(run)
         _, failure = walk.sequence(playbook.steps, "")
         if failure is None:
-            found = walk.moves + (walk.unlisted() if walk.dropped else [])
+            found = walk.moves + (walk.unlisted() if walk.dropped or run.times else [])
             return found or [Next(Move.CLOSE, outcome=REHEARSED if run.opened.dry_run else DONE)]
     under_way = _in_flight(run)
     if under_way:  # what was begun side by side with the failure is brought to its end first
@@ -126,27 +127,30 @@ class _Walk:
         listed = {move.step for move in self.moves}
         return [move for move in _in_flight(self._run) if move.step not in listed]
 
-    def sequence(self, steps: list[PlaybookStep], suffix: str) -> tuple[bool, Failure]:
-        """The moves of the first step that is not over. Whether all are over, and what went wrong."""
+    def sequence(self, steps: list[PlaybookStep], suffix: str, *, caught: bool = False) -> tuple[bool, Failure]:
+        """The moves of the first step that is not over. Whether all are over, and what went wrong. ``caught`` tells
+        that a failure in here does not reach the run."""
         for step in steps:
-            over, failure = self._one(step, suffix)
+            over, failure = self._one(step, suffix, caught or step.on_failure == "continue")
             if failure is not None and step.on_failure == "stop":
                 return True, failure
             if not over:
                 return False, None
         return True, None
 
-    def _one(self, step: PlaybookStep, suffix: str) -> tuple[bool, Failure]:
+    def _one(self, step: PlaybookStep, suffix: str, caught: bool) -> tuple[bool, Failure]:
         name = step.id + suffix
         state = self._run.steps.get(name)
-        if state is None or state.status == "recalled":
+        if state is None or state.status == "recalled" or (state.again and not state.is_group and not caught):
             self.moves.append(Next(Move.START, name))
             return False, None
         end = state.end
         if state.is_group:
+            if end is None and state.again and caught:  # before a retry its time was over, and it was passed over
+                end = FAILED, state.code
             if end is None:
-                return self._group(step, state, suffix)
-            self._leave(step, suffix)  # its time was over
+                return self._group(step, state, suffix, caught)
+            self._leave(step, suffix)
             return True, end
         if end is not None:
             return True, end if end[0] != DONE else None
@@ -156,12 +160,12 @@ class _Walk:
         self.moves.append(Next(move, name))
         return False, None
 
-    def _group(self, step: PlaybookStep, state: Step, suffix: str) -> tuple[bool, Failure]:
+    def _group(self, step: PlaybookStep, state: Step, suffix: str, caught: bool) -> tuple[bool, Failure]:
         """Branches side by side; or rounds, at most ``at_once`` of them unfinished."""
         begin, busy = len(self.moves), 0
         failure: Failure = None
         for steps, inner in _ways(step, state, suffix):
-            over, wrong = self.sequence(steps, inner)
+            over, wrong = self.sequence(steps, inner, caught=caught)
             failure = failure or wrong
             if wrong is not None and step.on_failure == "stop":
                 del self.moves[begin:]

@@ -129,7 +129,6 @@ def _resulted(run: Run, entry: e.Entry, f: e.ResultRecorded) -> Run:
 def _observed(run: Run, entry: e.Entry, f: e.EffectObserved) -> Run:
     step = known(run, entry, "resulted", why="no result to observe")
     need(entry, step.result is not None and step.result.key == f.key, "another intent was open")
-    need(entry, step.result is not None and step.result.outcome == DONE, "there is nothing to observe")
     return put(run, replace(step, status="observed", observed=f))
 
 
@@ -166,7 +165,9 @@ def _skipped(run: Run, entry: e.Entry, f: e.StepSkipped) -> Run:
 
 
 def _failed(run: Run, entry: e.Entry, f: e.StepFailed) -> Run:
-    found = run.steps.get(f.step) or begin(run, entry, f.step)
+    found = run.steps.get(f.step)
+    if found is None or (found.again and not found.is_group):
+        found = begin(run, entry, f.step)
     need(entry, found.end is None and not found.in_flight, "the step is over, or its effect may have happened")
     need(entry, found.status != "left", "a person has something to take back")
     used = run.approvals_used

@@ -37,9 +37,15 @@ def known(run: Run, entry: e.Entry, *statuses: str, why: str) -> Step:
     return found
 
 
+# Why a step is over that the run went on without; a retry begins it as if it had never been.
+DROPPED = frozenset(("step.dropped", "run.cancelled", "run.undoing", "run.closed"))
+
+
 def begin(run: Run, entry: e.Entry, name: str) -> Step:
     """A step's first entry, or the one after what was recalled for it."""
     found = run.steps.get(name)
+    if found is not None and found.again and not found.is_group:
+        found = None
     need(entry, found is None or found.status == "recalled", "the step is already under way")
     if name.startswith(UNDO):
         acted = name.removeprefix(UNDO)

@@ -51,6 +51,7 @@ class Step(msgspec.Struct, frozen=True):
     ended: e.StepEnded | None = None
     ended_seq: int = -1
     code: str = ""  # why it failed, or was left to a person
+    again: bool = False  # it did not end well before the run was retried, and may be begun once more
 
     @property
     def is_group(self) -> bool:

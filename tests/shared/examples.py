@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared import entries as e
 from shared import protocol as p
 from shared.keys import Envelope
+from shared.runs.fold import OF_RUNS
 
 AT = 1_790_000_000_000_000
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -26,17 +27,31 @@ FACTS: list[e.Facts] = [
     e.LeaseTaken("lease_1", AT, AT + 28_800_000_000, 200, 100_000_000),
     e.SourceRead(SHA, 40, 37, 2, 1),
     e.SourceRefused(SHA, "intake.encoding"),
-    e.RunOpened("permit-triage", 1, SHA, 2, f"csv:{SHA}:12", SHA, True),
+    e.EventReceived("payment", SHA),
+    e.RunOpenedV1("permit-triage", 1, SHA, 2, f"csv:{SHA}:12", SHA, True),
+    e.RunOpened("mailing", 3, SHA, 4, f"run:{RUN}:mail#2:0", SHA, False, True, RUN, "mail#2", "otto"),
+    e.RunOrdered("not-happened", "ord_1", "mail#2", "mara", "hub"),
+    e.StepEntered("rest", "time", AT + 3_600_000_000, 0, ""),
+    e.StepEnded("rest", "time"),
+    e.StepSkipped("remind"),
+    e.StepRehearsed("triage", SHA, "ask"),
+    e.StepFailed("payment", "step.timeout"),
     e.ContextRecalled("triage", [e.ItemRef("mem_1", SHA)], 1_800),
     e.PlanMade("triage", "rules", "", "", "express", 960, ["roof"], 240, 0, 0, 0, 0, "register.decide", SHA, ""),
     e.VerdictGiven("triage", SHA, "allow", ["alone-if-sure"], 2, "register.decide", CONTEXT),
-    e.ApprovalAsked("triage", "app_1", SHA, ["clerk"], AT + 172_800_000_000),
-    e.ApprovalAnswered("triage", "app_1", SHA, "approve", "", "mara"),
+    e.ApprovalAskedV1("triage", "app_1", SHA, ["clerk"], AT + 172_800_000_000),
+    e.ApprovalAsked("letter", "app_2", SHA, ["clerk", "mayor"], AT + 172_800_000_000, 2, False, 0),
+    e.ApprovalEscalated("letter", "app_2", 1, ["mayor"]),
+    e.ApprovalAnsweredV1("triage", "app_1", SHA, "approve", "", "mara"),
+    e.ApprovalAnswered("stamp", "app_3", SHA, "approve", "", "otto", "local", AT + 3_600_000_000),
+    e.ApprovalCovered("stamp", "app_4", SHA, "app_3"),
     e.ApprovalVoided("triage", "app_1", "approval.expired"),
     e.IntentRecorded("triage", SHA, "register.decide", SHA, "app_1"),
     e.IntentDoubted("triage", SHA),
     e.ResultRecorded("triage", SHA, "done", "", "sent", 1, 5_200),
     e.EffectObserved("triage", SHA, True),
+    e.UndoBegun("failed", "tool.refused"),
+    e.UndoLeft("letter", "undo.manual"),
     e.RunClosed("done", ""),
     e.HubPinned("city/log", 18, SHA),
     e.UserAdded("mara", ["admin", "clerk"]),
@@ -44,15 +59,15 @@ FACTS: list[e.Facts] = [
     e.DeviceEnrolled("dev_1", "tok_1", KEY, KEY),
     e.DeviceRevoked("dev_1", "mara", "device.lost"),
     e.ReleasePublished(2, "mara", {"policy.cedar": SHA}),
-    e.ApprovalDecided("app_1", "dev_1", SHA, "approve", "", "mara"),
+    e.ApprovalDecidedV1("app_1", "dev_1", SHA, "approve", "", "mara"),
+    e.ApprovalDecided("app_3", "dev_1", SHA, "approve", "", "otto", AT + 3_600_000_000),
+    e.OrderGiven("retry", "ord_2", "dev_1", RUN, "", "mara"),
     e.LeaseIssued("lease_1", "dev_1", AT + 28_800_000_000, 200, 100_000_000),
     e.BatchRefused("dev_1", "log.fork", 40, 40, 52),
 ]
 
-# Types that stand in a run, and name it.
-OF_RUNS = {type(facts) for facts in FACTS[8:20]}
 BODIES: dict[type[e.Facts], dict[str, object]] = {
-    e.RunOpened: {
+    e.RunOpenedV1: {
         "shared": {
             "inputs": {"application_id": "PA-2026-0141", "value": 1250000},
             "subject": "PA-2026-0141",
@@ -63,13 +78,18 @@ BODIES: dict[type[e.Facts], dict[str, object]] = {
 }
 
 
+def example(kind: type[e.Facts]) -> e.Facts:
+    """The example of exactly this type and version."""
+    return next(facts for facts in FACTS if type(facts) is kind)
+
+
 def salt(size: int) -> bytes:
     return bytes(range(size))
 
 
 def written(facts: e.Facts, seq: int = 7) -> e.Written:
     """The entry of an example, with fixed salts."""
-    run = RUN if type(facts) in OF_RUNS else ""
+    run = RUN if isinstance(facts, OF_RUNS) else ""
     return e.write(e.Draft(facts, run, BODIES.get(type(facts), {})), seq, AT, salt)
 
 

@@ -20,7 +20,7 @@ from shared.entries import (
     Entry,
     Facts,
     ItemRef,
-    RunOpened,
+    RunOpenedV1,
     SourceRefused,
     check_body,
     read,
@@ -65,7 +65,7 @@ def test_there_is_a_vector_for_every_type() -> None:
     assert list(VECTORS) == [f"{name} v{version}" for name, version in FACTS]
 
 
-@pytest.mark.parametrize("facts", examples.FACTS, ids=lambda facts: type_of(facts)[0])
+@pytest.mark.parametrize("facts", examples.FACTS, ids=lambda facts: " v".join(map(str, type_of(facts))))
 def test_bytes_are_pinned(facts: Facts) -> None:
     name, version = type_of(facts)
     written = examples.written(facts)
@@ -140,7 +140,7 @@ def test_no_bytes_leak_another_error(data: bytes) -> None:
 
 
 def opened() -> Any:
-    return examples.written(next(facts for facts in examples.FACTS if isinstance(facts, RunOpened)))
+    return examples.written(examples.example(RunOpenedV1))
 
 
 def test_a_body_is_bound_by_its_salt_and_bytes() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from shared import limits, protocol
 from shared.codec import b64
-from shared.entries import FACTS, Draft, LogOpened, write
+from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
 from shared.memory import KINDS, NAME_CHARS, PARTS, TEXT_CHARS, Item, create, item_id
 from shared.tlog import Checkpoint, Frontier, leaf_hash
@@ -30,7 +30,7 @@ ITEM = Item(
 )
 
 opened = write(Draft(LogOpened("city/dev_1", KEY.public.text, "agent 0.1.0")), 0, examples.AT, examples.salt)
-run = examples.written(examples.FACTS[8], seq=1)
+run = examples.written(examples.example(RunOpenedV1), seq=1)
 
 
 def checkpoint() -> str:
