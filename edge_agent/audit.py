@@ -16,19 +16,24 @@ from shared.entries import Body
 from shared.errors import BadInput, OutriderError, Tampered
 from shared.keys import PublicKey
 
-# CAST: in a file from elsewhere, SQLite may hold anything in any column.
+# CAST: in a file from elsewhere, SQLite may hold anything in any column. One row is an entry, the hash of its leaf as
+# kept, and its bodies; the first form of a log had tables of their own for the latter.
 _ENTRIES = (
-    "SELECT CAST(seq AS INTEGER), CAST(COALESCE(data, '') AS BLOB), CAST(COALESCE(hash, '') AS BLOB) FROM entry"
-    " LEFT JOIN node ON level = 0 AND idx = seq ORDER BY seq"
+    "SELECT CAST(COALESCE(data, '') AS BLOB), CAST(substr(COALESCE(tree, ''), 1, 32) AS BLOB),"
+    " CAST(shared_salt AS TEXT), CAST(shared AS TEXT), CAST(private_salt AS TEXT), CAST(private AS TEXT)"
+    " FROM entry ORDER BY seq"
 )
-_BODIES = (
-    "SELECT CAST(seq AS INTEGER), CAST(name AS TEXT), CAST(COALESCE(salt, '') AS TEXT),"
-    " CAST(COALESCE(data, '') AS TEXT) FROM body ORDER BY seq, name"
+_FIRST_ENTRIES = (
+    "SELECT CAST(COALESCE(e.data, '') AS BLOB), CAST(COALESCE(hash, '') AS BLOB),"
+    " CAST(s.salt AS TEXT), CAST(s.data AS TEXT), CAST(p.salt AS TEXT), CAST(p.data AS TEXT)"
+    " FROM entry e LEFT JOIN node ON level = 0 AND idx = e.seq"
+    " LEFT JOIN body s ON s.seq = e.seq AND s.name = 'shared'"
+    " LEFT JOIN body p ON p.seq = e.seq AND p.name = 'private' ORDER BY e.seq"
 )
-_MARKS = (
-    "SELECT CAST(size AS INTEGER), CAST(COALESCE(note, '') AS BLOB), CAST(cosigned AS BLOB) FROM checkpoint"
-    " ORDER BY size"
-)
+_NOTES = "SELECT seq + 1, CAST(note AS BLOB) FROM entry WHERE note IS NOT NULL ORDER BY seq"
+_FIRST_NOTES = "SELECT size, CAST(COALESCE(note, '') AS BLOB) FROM checkpoint ORDER BY size"
+_COSIGNED = "SELECT size, CAST(COALESCE(note, '') AS BLOB) FROM cosigned ORDER BY size"
+_FIRST_COSIGNED = "SELECT size, CAST(cosigned AS BLOB) FROM checkpoint WHERE cosigned IS NOT NULL ORDER BY size"
 
 
 def verify_device(home: Home) -> dict[str, Any]:
@@ -52,22 +57,43 @@ def _verify(path: Path, hub: str, hub_key: PublicKey | None) -> Report:
     try:
         with closing(connect(path, writable=False)) as db:
             db.execute("BEGIN")  # one view of all tables, however much a running agent adds meanwhile
-            marks = [Mark(*row) for row in db.execute(_MARKS)]
-            return verify(_rows(db), marks, hub=hub, hub_key=hub_key)
+            first = db.execute("SELECT 1 FROM pragma_table_info('entry') WHERE name = 'tree'").fetchone() is None
+            entries, notes, cosigned = (
+                (_FIRST_ENTRIES, _FIRST_NOTES, _FIRST_COSIGNED) if first else (_ENTRIES, _NOTES, _COSIGNED)
+            )
+            marks = _marks(db.execute(notes), db.execute(cosigned))
+            return verify(_rows(db.execute(entries)), marks, hub=hub, hub_key=hub_key)
     except sqlite3.Error as error:
         raise BadInput("audit.file", f"{path}: {error}", advice="name a log.sqlite3 that is whole") from error
 
 
-def _rows(db: sqlite3.Connection) -> Iterator[Row]:
-    """Entries in order, each with the bodies still there. Two cursors in step, so that memory stays flat."""
-    bodies = db.execute(_BODIES)
-    ahead = next(bodies, None)
-    for seq, data, leaf in db.execute(_ENTRIES):
-        found: dict[str, Body] = {}
-        while ahead is not None and ahead[0] <= seq:
-            found[ahead[1]] = Body(ahead[2], ahead[3])
-            ahead = next(bodies, None)
-        yield Row(data, found, leaf)
+def _rows(found: Iterator[tuple[bytes, bytes, str | None, str | None, str | None, str | None]]) -> Iterator[Row]:
+    """Entries in order, each with the bodies still there."""
+    for data, leaf, shared_salt, shared, private_salt, private in found:
+        bodies = {}
+        if shared is not None:
+            bodies["shared"] = Body(shared_salt or "", shared)
+        if private is not None:
+            bodies["private"] = Body(private_salt or "", private)
+        yield Row(data, bodies, leaf)
+
+
+def _marks(notes: Iterator[tuple[int, bytes]], cosigned: Iterator[tuple[int, bytes]]) -> Iterator[Mark]:
+    """Checkpoints by size, each with its countersigned copy. Two cursors in step, so that memory stays flat. A
+    countersigned one that has lost its own is a checkpoint still."""
+    other = next(cosigned, None)
+    for size, note in notes:
+        while other is not None and other[0] < size:
+            yield Mark(other[0], other[1], other[1])
+            other = next(cosigned, None)
+        if other is not None and other[0] == size:
+            yield Mark(size, note, other[1])
+            other = next(cosigned, None)
+        else:
+            yield Mark(size, note)
+    while other is not None:
+        yield Mark(other[0], other[1], other[1])
+        other = next(cosigned, None)
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -61,10 +61,11 @@ class Report:
 
 
 def verify(rows: Iterable[Row], marks: Iterable[Mark], *, hub: str = "", hub_key: PublicKey | None = None) -> Report:
-    """Verify a log. ``hub`` and ``hub_key`` are the expected countersigner; without them step 3 is left out."""
+    """Verify a log. ``marks`` come by size; one that is out of order fits no tree. ``hub`` and ``hub_key`` are the
+    expected countersigner; without them step 3 is left out."""
     report = Report()
     auditor = _Auditor(report, hub, hub_key)
-    waiting = iter(sorted(marks, key=lambda mark: mark.size))
+    waiting = iter(marks)
     mark = next(waiting, None)
     try:
         for row in rows:

@@ -8,12 +8,12 @@ to know the root: the roots of the perfect subtrees, one per set bit of n. Proof
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from shared.codec import b64, unb64
 from shared.errors import BadInput, Conflict, Tampered
-from shared.keys import PublicKey, SigningKey, sign_note, verify_note
+from shared.keys import PublicKey, SigningKey, key_id, sign_note, verify_note
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
@@ -42,26 +42,34 @@ class Frontier:
     def load(cls, size: int, read: NodeReader) -> Frontier:
         return cls(size, (read(level, index) for level, index in _cover(0, size)))
 
-    def append(self, leaf: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Add a leaf hash; yield every perfect subtree it completes as (level, index, hash), the leaf itself first.
+    def grow(self, leaf: bytes) -> list[bytes]:
+        """Add a leaf hash; return the perfect subtrees it completes, the leaf itself first: levels 0, 1, 2 and on.
 
-        Run it to its end: the frontier has moved only then.
+        So the node (level, index) is what leaf number ``((index + 1) << level) - 1`` completed at that level.
         """
-        level, index, node = 0, self.size, leaf
-        yield level, index, node
+        index, node = self.size, leaf
+        done = [node]
         while index & 1:
             node = node_hash(self.peaks.pop(), node)
-            level, index = level + 1, index >> 1
-            yield level, index, node
+            done.append(node)
+            index >>= 1
         self.peaks.append(node)
         self.size += 1
+        return done
+
+    def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
+        """Add a leaf hash; return every perfect subtree it completes as (level, index, hash), the leaf itself first."""
+        index = self.size
+        return [(level, index >> level, node) for level, node in enumerate(self.grow(leaf))]
 
     def extend(self, leaves: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
         """Add leaf hashes; return all completed subtrees."""
         return [node for leaf in leaves for node in self.append(leaf)]
 
     def copy(self) -> Frontier:
-        return Frontier(self.size, self.peaks)
+        made = Frontier()
+        made.size, made.peaks = self.size, self.peaks.copy()
+        return made
 
     def root(self) -> bytes:
         if not self.peaks:
@@ -203,6 +211,20 @@ class Checkpoint:
     def sign(self, key: SigningKey) -> bytes:
         """A signed note whose signer is the origin."""
         return sign_note(self.text(), self.origin, key)
+
+
+class Signer:
+    """Signs one log's checkpoints: the bytes that ``Checkpoint.sign`` makes, with what never changes made once."""
+
+    def __init__(self, origin: str, key: SigningKey) -> None:
+        self._key = key
+        self._id = key_id(origin, key.public)
+        self._origin = origin
+        Checkpoint(origin, 0, EMPTY_ROOT).sign(key)  # an origin that cannot be one is refused here
+
+    def sign(self, size: int, root: bytes) -> bytes:
+        text = f"{self._origin}\n{size}\n{b64(root)}\n"
+        return f"{text}\n— {self._origin} {b64(self._id + self._key.sign(text.encode()))}\n".encode()
 
 
 def parse_checkpoint(text: str) -> Checkpoint:

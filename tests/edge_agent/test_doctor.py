@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import threading
@@ -68,9 +69,7 @@ def home(tmp_path: Path) -> Home:
         ]
     )
     *_, (size, note, _) = journal.checkpoints()
-    journal._writer.execute(
-        "UPDATE checkpoint SET cosigned = ? WHERE size = ?", (cosign_note(note, "city/hub", HUB, NOW_S - 600), size)
-    )
+    asyncio.run(journal.cosign(size, cosign_note(note, "city/hub", HUB, NOW_S - 600)))
     journal.close()
     return home
 

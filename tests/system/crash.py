@@ -197,7 +197,9 @@ def live(world: Path, death: Death, bug: str, policy: Release) -> None:
     if bug == "effect-before-intent":
         _plant(made)
     rig = Rig(world, clock=Clock(), tools=made, releases={1: policy}, at_once=8)  # type: ignore[arg-type]
-    rig.journal._writer.set_trace_callback(lambda sql: death.at("commit:before") if sql == "COMMIT" else None)
+    rig.journal._store._db.set_trace_callback(
+        lambda sql: death.at("commit:before") if sql.startswith("INSERT INTO entry") else None
+    )
     asyncio.run(_work(rig))
     rig.close()
 
