@@ -28,13 +28,13 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import msgspec
 
-from edge_agent.tools import Argument, Effect, Kind, Manual, Receipt, Risk, Tool, build, check_arguments
+from edge_agent.tools import Argument, Effect, Kind, Manual, NotSent, Receipt, Risk, Tool, build, check_arguments
 from edge_agent.tools.build import Place
 from edge_agent.tools.sql.database import TEXT_BYTES, Database, Details, Run, plain
 from edge_agent.tools.sql.statements import UNDOES, Given, Statement, judge
 from shared.actions import Action
 from shared.codec import canonical
-from shared.errors import BadInput, Refused
+from shared.errors import BadInput, Refused, Unavailable
 
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?")
 _HERE = ("127.0.0.1", "::1", "localhost")
@@ -92,9 +92,16 @@ def _postgres(wanted: Settings, place: Place, where: str) -> Database:
             raise BadInput("sql.setting", f"ca: {error}", advice="name a file of certificates", where=where) from error
     elif not wanted.socket and wanted.host not in _HERE:
         _bad("tls = 'off' sends the password in the clear: only for 127.0.0.1", where)
-    password = (lambda: place.secret(wanted.secret)) if wanted.secret else None
+    password = (lambda: _secret(place, wanted.secret)) if wanted.secret else None
     address = Address(wanted.host, wanted.port, wanted.database, wanted.user, password, context, wanted.socket)
     return Postgres(address, wanted.keys_table, wanted.timeout_s)
+
+
+def _secret(place: Place, name: str) -> str:
+    try:
+        return place.secret(name)
+    except Unavailable as error:  # nothing was sent, and the engine may know it
+        raise NotSent(error.code, error.message, advice=error.advice, where=error.where) from error
 
 
 def _tool(place: Place, database: Database, statement: Statement, wanted: Settings) -> Tool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -552,3 +554,56 @@ def test_the_suite_needs_no_pytest(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) > 10  # each check says which hook it misses
+
+
+# --- the how-to ---------------------------------------------------------------------------------------------------
+
+_INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+HOW_TO = Path(__file__).parents[3] / "docs" / "how-to" / "write-an-adapter.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", HOW_TO.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_adapter_of_the_how_to_keeps_its_promises(tmp_path: Path) -> None:
+    """Its code is taken from the page as it stands, packaged as the page says, and run."""
+    adapter, contract = blocks("python")
+    package, table = blocks("toml")
+    (tmp_path / "outrider_todo.py").write_text(adapter)
+    (tmp_path / "test_todo.py").write_text(contract)
+    (tmp_path / "pytest.ini").write_text(_INI)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "test_todo.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    checks = sum(name.startswith("test_") for name in dir(ToolContract))
+    assert f"{checks} passed" in done.stdout, done.stdout + done.stderr
+
+    meta = tomllib.loads(package)["project"]
+    installed = tmp_path / f"outrider_todo-{meta['version']}.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Name: {meta['name']}\nVersion: {meta['version']}\n")
+    points = meta["entry-points"]["outrider.tools"]
+    (installed / "entry_points.txt").write_text(
+        "[outrider.tools]\n" + "".join(f"{name} = {at}\n" for name, at in points.items())
+    )
+    (tmp_path / "tools.toml").write_text(table)
+    script = (
+        "from pathlib import Path; from edge_agent.tools.build import build\n"
+        "tools, troubles = build(Path('tools.toml'), Path('state'), secret=str, now=lambda: 1)\n"
+        "print(*sorted(tools), *troubles)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["team.add", "team.drop"], done.stderr
+
+
+def test_the_how_to_names_each_hook_and_no_other() -> None:
+    hooks = {
+        name
+        for name, value in vars(ToolContract).items()
+        if not name.startswith(("_", "test_")) and (callable(value) or name == "secrets")
+    }
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", HOW_TO.read_text("utf-8").partition("| Hook |")[2], re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"[a-z_]+", row)} == hooks

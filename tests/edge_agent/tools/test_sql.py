@@ -489,6 +489,15 @@ async def test_a_login_that_may_not_is_told_without_the_password(postgres_world:
         assert caught.value.code == code and PASSWORD not in str(caught.value)
 
 
+async def test_without_its_password_nothing_is_sent(
+    postgres_world: PostgresWorld, place: Callable[[str], Place]
+) -> None:
+    made = make(place("crm"), {**postgres_world.settings, "statements": STATEMENTS})
+    with pytest.raises(NotSent) as caught:
+        await do({tool.name: tool for tool in made}, act("add-note", customer=1, text="x"))
+    assert caught.value.code == "secret.missing"
+
+
 async def test_a_user_who_may_make_no_table_works_with_one_made_for_him(
     postgres_world: PostgresWorld, tmp_path: Path
 ) -> None:
