@@ -1,0 +1,17 @@
+"""Numbers and traces from the log's own entries. Reference: ``docs/reference/metrics.md``.
+
+Nothing is measured twice: what the entries say of plans, verdicts, approvals and effects is added up here, on the agent
+as it writes them and on the hub as it takes them in. ``meter`` makes the numbers, ``spans`` the traces, ``prometheus``
+and ``otel`` put them into the forms that others read. All of it is pure: who sends or serves them is not decided here.
+"""
+
+from shared.telemetry.meter import Meter, Series, gauges
+from shared.telemetry.metrics import METRICS, Metric
+from shared.telemetry.outbox import Outbox, Parcel
+from shared.telemetry.prometheus import CONTENT_TYPE, text
+from shared.telemetry.spans import ATTRIBUTES, Span, spans, trace_root
+
+__all__ = [
+    "ATTRIBUTES", "CONTENT_TYPE", "METRICS", "Meter", "Metric", "Outbox", "Parcel", "Series", "Span", "gauges", "spans",
+    "text", "trace_root",
+]  # fmt: skip
