@@ -60,7 +60,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Backoff:
-    """How often a call is tried, and how long it waits in between: doubling from ``first_s`` to ``most_s``, jittered."""
+    """How often a call is tried, and how long it waits in between: doubling from ``first_s`` to ``most_s``, with
+    jitter."""
 
     attempts: int = 3
     first_s: float = 0.2
@@ -128,7 +129,8 @@ class Tool(ABC):
         return Manual([f"Take back by hand what {self.name} did: {self.about}"])
 
     async def close(self) -> None:
-        """Release connections and processes."""
+        """Release connections and processes; most tools have none."""
+        return
 
 
 def check_arguments(tool: Tool, action: Action) -> None:

@@ -42,7 +42,7 @@ Factory = Callable[[Place, dict[str, Any]], list[Tool]]
 
 
 def settings(kind: type[S], place: Place, given: dict[str, Any]) -> S:
-    """A table's settings as ``kind``, a msgspec struct that forbids unknown fields. Raises ``BadInput('tools.setting')``."""
+    """A table's settings as ``kind``, a msgspec struct that forbids unknown fields. ``BadInput('tools.setting')``."""
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:

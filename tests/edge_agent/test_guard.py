@@ -51,7 +51,7 @@ class Bench:
 def test_the_context_is_whole_and_recorded() -> None:
     bench = Bench()
     bench.online = False
-    bench.device.spent = [(4, 100), (9, 250)]
+    bench.device.spent, bench.device.value_since_sync = [(4, 100), (9, 250)], 350
     assert bench.judge().context == {
         "playbook": "triage",
         "step": "triage",
@@ -105,9 +105,9 @@ def test_the_lease_bounds_count_and_value_of_what_is_done_alone() -> None:
     assert bench.judge().verdict == ALLOW
     bench.device.spent.append((3, 0))
     assert bench.judge().rules == ["host:lease-spent"]
-    bench.device.spent = [(1, 995_801)]
+    bench.device.spent, bench.device.value_since_sync = [(1, 995_801)], 995_801
     assert bench.judge().rules == ["host:lease-spent"]
-    bench.device.spent = [(1, 995_800)]
+    bench.device.spent, bench.device.value_since_sync = [(1, 995_800)], 995_800
     assert bench.judge().verdict == ALLOW
 
 

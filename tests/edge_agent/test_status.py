@@ -42,7 +42,8 @@ async def test_counts_come_from_the_log(rig: Rig) -> None:
     await rig.journal.append(Draft(SourceRead("aa", 5, 5, 0, 0), bodies={"shared": {"file": "a.csv", "errors": []}}))
     found = status(Home(rig.folder))
     assert (found["device"], found["name"], found["hub"], found["release"]) == ("dev", "desk", "city", 1)
-    assert found["runs"] == {"open": 1, "waiting": 1, "held": 0, "in_doubt": 0, "closed": 4}
+    counts = {"open": 1, "waiting": 1, "held": 0, "in_doubt": 0, "left": 0, "paused": 0, "failed": 0, "closed": 4}
+    assert found["runs"] == counts
     assert found["outcomes"] == {"done": 3, "denied": 1}
     assert (found["decided_alone"], found["asked"], found["answered"], found["denied"]) == (3, 1, 0, 1)
     assert found["lanes"] == {"express": 5}
