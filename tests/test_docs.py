@@ -19,12 +19,14 @@ import pytest
 import typer
 
 from edge_agent.config import PREFIX, Config
+from edge_agent.tools.build import GROUP as TOOLS
 from server.config import HubConfig
 from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP, SERVICES
 from shared.entries import FACTS
 from shared.errors import KINDS
 from shared.policy import HOST_RULES
+from shared.runs import state as outcomes
 from shared.triage import extract, rules
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -248,11 +250,17 @@ def test_the_starters_rules_are_told() -> None:
 # --- error codes --------------------------------------------------------------------------------------------------
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
+_KIND_OF = {**dict(zip(KINDS, KINDS, strict=True)), "NotSent": "Unavailable"}  # NotSent: surely nothing happened
 # Calls whose text arguments are codes: our errors, what a run or question ended with, and what the console shows.
-_CALLS = {*KINDS, "Failure", "Next", "_broken", "_bad"}
-# What looks like a code and is none: a tool, groups of entry points, an operator's name space, paths of a playbook.
-NO_CODES = {"register.decide", GROUP, SERVICES, "com.microsoft", "approvals.roles", "context.memory", "trigger.folder"}
-_FILE = re.compile(r".*\.(json|db|key|lock|cedar|token|sqlite3(-wal|-shm)?)")
+_CALLS = {*_KIND_OF, "Failure", "Next", "_broken", "_bad", "drop", "_void"}
+_OUTCOMES = {name for name, value in vars(outcomes).items() if value in outcomes.OUTCOMES and isinstance(value, str)}
+# What looks like a code and is none: tools, groups of entry points, modules, an operator's name space, file names that
+# are constants, paths of a playbook.
+NO_CODES = {
+    "register.decide", "person.confirm", GROUP, SERVICES, TOOLS, "cel.cel", "com.microsoft", "accepted.json",
+    "server.log", "approvals.roles", "context.memory", "trigger.folder",
+}  # fmt: skip
+_FILE = re.compile(r".*\.(json|toml|log|db|key|lock|cedar|token|sqlite3(-wal|-shm)?)")
 ENTRY_TYPES = {name for name, _ in FACTS}
 
 
@@ -265,14 +273,18 @@ def _texts(node: ast.AST) -> Iterator[str]:
         yield from _texts(node.orelse)
 
 
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def _codes_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """(kind or empty, code) of every literal code in a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in _CALLS:
-                for argument in node.args[:1] if called in KINDS else node.args:
-                    yield from ((called if called in KINDS else "", text) for text in _texts(argument))
+                for argument in node.args[:1] if called in _KIND_OF else node.args:
+                    yield from ((_KIND_OF.get(called, ""), text) for text in _texts(argument))
             for keyword in node.keywords:
                 if keyword.arg in ("code", "void_code", "abstained"):
                     yield from (("", text) for text in _texts(keyword.value))
@@ -281,6 +293,11 @@ def _codes_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
             names = {name.id for name in node.targets if isinstance(name, ast.Name)}
             if names and all(name.isupper() or name == "code" for name in names):
                 yield from (("", text) for text in _texts(node.value))
+        # How a run or step ended: an outcome and its code.
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and _name(node.elts[0]) in _OUTCOMES:
+            yield from (("", text) for text in _texts(node.elts[1]))
+        elif isinstance(node, ast.For) and "code" in map(_name, ast.walk(node.target)):
+            yield from (("", text) for part in ast.walk(node.iter) for text in _texts(part))
 
 
 @cache
