@@ -33,7 +33,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "outrider-setup.json"
 LOG = VENV / "outrider-setup.log"
 CONSTRAINTS = ROOT / "constraints.txt"
-EXTRAS = "agent,hub,dev"
+EXTRAS = "agent,tools,hub,telemetry,dev"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
 WHEELS = CACHE / "wheels"
 
