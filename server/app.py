@@ -20,7 +20,7 @@ from server import console, web
 from server.api import Api, mount_repository
 from server.approvals import Approvals
 from server.bus import Bus
-from server.config import ADMIN_FILE, HubConfig
+from server.config import ADMIN_FILE, METRICS_FILE, HubConfig
 from server.devices import Devices
 from server.ingest import Ingest, Record
 from server.link import Link
@@ -29,6 +29,7 @@ from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, load_identity, take_lock
 from server.store.home import make_token
+from server.telemetry import Telemetry
 from server.users import Users
 from shared import __version__
 
@@ -57,6 +58,7 @@ class Hub:
     approvals: Approvals
     orders: Orders
     releases: Releases
+    telemetry: Telemetry
 
 
 @contextlib.contextmanager
@@ -76,6 +78,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     bus = Bus()
     releases = Releases(config.home, hublog, key=hublog.key, clock=clock)
     record = Record(store, clock)
+    telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
     return Hub(
         config=config,
         store=store,
@@ -83,11 +86,12 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         bus=bus,
         users=Users(hublog, session_seconds=config.session_seconds),
         devices=Devices(hublog, bus, config, releases),
-        ingest=Ingest(hublog, bus),
+        ingest=Ingest(hublog, bus, telemetry.taken),
         record=record,
         approvals=Approvals(hublog, bus, releases),
         orders=Orders(hublog, bus, record.run, releases),
         releases=releases,
+        telemetry=telemetry,
     )
 
 
@@ -109,6 +113,7 @@ def build(hub: Hub, port: int) -> Application:
     app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(hub))
     app.include_router(api.router())
     app.include_router(link.router())
+    app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
     mount_repository(app, config.repository)
     web.add_error_handlers(app)
     info = console.HubInfo(
@@ -148,6 +153,7 @@ def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextMa
         tasks = [
             asyncio.create_task(_every(_FLUSH_SECONDS, lambda: asyncio.to_thread(hub.devices.flush))),
             asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
+            asyncio.create_task(hub.telemetry.run()),
         ]
         try:
             yield

@@ -16,6 +16,7 @@ DEFAULT_HOME = Path("~/.local/share/outrider/hub")
 # Files of the home that this machine's commands find a running hub by.
 ADDRESS_FILE = "address"
 ADMIN_FILE = "admin.token"
+METRICS_FILE = "metrics.token"
 
 
 class HubConfig(BaseSettings):
@@ -41,6 +42,9 @@ class HubConfig(BaseSettings):
     token_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     session_seconds: int = Field(default=12 * 3600, ge=1)
     notice_jitter_ms: int = Field(default=200, ge=0)
+
+    otlp_endpoint: str = ""
+    otlp_seconds: int = Field(default=30, ge=1, le=3600)
 
     @field_validator("home")
     @classmethod

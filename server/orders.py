@@ -21,6 +21,7 @@ from server.store.tables import DEVICES, ORDERS, OUTBOX
 from shared import entries as e
 from shared import limits
 from shared.errors import BadInput, Conflict, OutriderError, Refused
+from shared.playbook import Playbook
 from shared.release import Order, Release, sign
 from shared.runs import FAILED, Run
 from shared.runs.fold import RUN_ORDERS, STEP_ORDERS
@@ -67,6 +68,7 @@ class Orders:
         self._bus = bus
         self._runs = runs
         self._library = library
+        self._answerable: dict[int, dict[str, list[str]]] = {}  # of each release, who answers for each playbook
 
     def given(self, device: str, run: str) -> list[OrderView]:
         """Orders given here about a run, the oldest first."""
@@ -75,12 +77,19 @@ class Orders:
 
     def roles(self, run: Run) -> list[str]:
         """Who may give orders about a run: whoever answers for its playbook, and administrators."""
-        try:
-            book = self._library.release(run.opened.release).playbooks.get(run.opened.playbook)
-        except OutriderError:  # the release is gone: what remains is the administrator
-            book = None
-        later = [role for one in book.approvals.escalate for role in one.roles] if book else []
-        return [*dict.fromkeys([*(book.approvals.roles if book else []), *later, ADMIN])]
+        return self.roles_of(run.opened.playbook, run.opened.release)
+
+    def roles_of(self, playbook: str, release: int) -> list[str]:
+        """Likewise, by a run's playbook and release."""
+        known = self._answerable.get(release)
+        if known is None:
+            try:
+                books = self._library.release(release).playbooks
+            except OutriderError:  # the release is gone: what remains is the administrator
+                return [ADMIN]
+            known = {name: _answerable(book) for name, book in books.items()}
+            self._answerable[release] = known
+        return [*known.get(playbook, []), ADMIN]
 
     def give(
         self, run_id: str, order: str, step: str = "", *, by: str, roles: Sequence[str], reason: str = ""
@@ -135,6 +144,11 @@ class Orders:
             conn.execute(insert(ORDERS), [_row(message, written[0].entry.seq, int(place[0]))])
 
         self._log.append([e.Draft(facts, bodies={"shared": {"envelope": msgspec.to_builtins(sealed)}})], rows)
+
+
+def _answerable(book: Playbook) -> list[str]:
+    later = [role for one in book.approvals.escalate for role in one.roles]
+    return [role for role in dict.fromkeys([*book.approvals.roles, *later]) if role != ADMIN]
 
 
 def unfit(run: Run, order: str, step: str = "") -> str:

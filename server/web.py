@@ -20,6 +20,7 @@ _STATUS: dict[type[OutriderError], int] = {BadInput: 400, Refused: 403, Tampered
 _BY_CODE = {
     "http.host": 421,
     "admin.token": 401,
+    "metrics.token": 401,
     "join.throttled": 429,
     "http.not-found": 404,
     "http.too-large": 413,

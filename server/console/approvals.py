@@ -25,8 +25,9 @@ RECENT = 12
 ANSWERS = ("approve", "deny", "correct")
 
 
-def check_answer(form: Form) -> tuple[str, str, dict[str, str]]:
-    """The answer, its reason and corrections. Raises ``BadInput('console.answer' | 'console.reason')``."""
+def check_answer(form: Form) -> tuple[str, str, dict[str, str], int]:
+    """The answer, its reason and corrections, and for how many seconds it covers others like it. Raises
+    ``BadInput('console.answer' | 'console.reason')``."""
     answer, reason = form.get("answer"), form.get("reason")
     if answer not in ANSWERS:
         raise BadInput("console.answer", "No answer was chosen.", advice="Approve, correct or deny the action.")
@@ -37,7 +38,9 @@ def check_answer(form: Form) -> tuple[str, str, dict[str, str]]:
             advice="Say why in a few words: the reason is kept with the record, and the agent learns from it.",
         )
     corrections = {name: value for name, value in form.with_prefix("arg.").items() if value}
-    return answer, reason, corrections if answer == "correct" else {}
+    covers = form.get("covers")
+    seconds = int(covers) if covers.isascii() and covers.isdigit() and len(covers) < 7 else 0
+    return answer, reason, corrections if answer == "correct" else {}, seconds if answer == "approve" else 0
 
 
 class ApprovalPages:
@@ -71,7 +74,7 @@ class ApprovalPages:
         """How many wait, for the menu."""
         await self._desk.person(request)
         waiting = await run_in_threadpool(self._approvals.waiting)
-        return HTMLResponse(self._desk.fragment("badge.html", None, waiting=len(waiting)))
+        return HTMLResponse(self._desk.fragment("badge.html", None, number=len(waiting), what="waiting"))
 
     async def show(self, request: Request, approval: str) -> Response:
         person = await self._desk.person(request)
@@ -84,7 +87,7 @@ class ApprovalPages:
         person = await self._desk.person(request)
         try:
             form = await self._desk.form(request, person.csrf)
-            answer, reason, corrections = check_answer(form)
+            answer, reason, corrections, covers = check_answer(form)
             await run_in_threadpool(
                 lambda: self._approvals.decide(
                     approval,
@@ -93,6 +96,7 @@ class ApprovalPages:
                     answer=answer,
                     reason=reason,
                     corrections=corrections,
+                    similar_s=covers,
                 )
             )
         except OutriderError as error:

@@ -10,8 +10,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from server.console import formats
 from shared.errors import OutriderError
-from shared.playbook import Input
+from shared.playbook import Input, Playbook
 from shared.policy import HOST_RULES
 from shared.release import Release
 
@@ -23,13 +24,14 @@ _KEPT = 8  # opened releases
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of one playbook under one release. ``lost`` is why there are none, as a code."""
+    """The words of one playbook under one release, and the playbook. ``lost`` is why there are none, as a code."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     lanes: dict[str, str] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     value_input: str = ""
     lost: str = ""
+    book: Playbook | None = None
 
     def kind(self, name: str) -> str:
         """The type of an input: text, cents or date."""
@@ -48,6 +50,12 @@ class Wording:
     def lane(self, lane_id: str) -> str:
         """A lane's label; its id where the playbook does not know it."""
         return self.lanes.get(lane_id, lane_id)
+
+    def step(self, step_id: str) -> str:
+        """A step's name in words: the playbook's where it has some."""
+        base = formats.step_base(step_id)
+        known = next((step for step in self.book.all_steps if step.id == base), None) if self.book else None
+        return formats.step(step_id, known.label if known is not None else "")
 
     def rule(self, rule_id: str) -> str:
         return self.rules.get(rule_id) or HOST_RULES.get(rule_id, "")
@@ -72,7 +80,8 @@ class Catalogue:
         if book is None:
             return Wording(rules=rules)
         rules |= {rule.id: str(rule.then.get("reason", "")) for rule in book.rules}
-        return Wording(dict(book.inputs), {lane.id: lane.label for lane in book.lanes}, rules, book.value or "")
+        lanes = {lane.id: lane.label for lane in book.lanes}
+        return Wording(dict(book.inputs), lanes, rules, book.value or "", book=book)
 
     def lanes(self) -> dict[str, str]:
         """The labels of all lanes of the current release, by id."""

@@ -104,6 +104,18 @@ def words(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def step_base(name: str) -> str:
+    """The playbook's id of a step that a run names ``~mail#3``: ``mail``."""
+    return name.removeprefix("~").partition("#")[0]
+
+
+def step(name: str, label: str = "") -> str:
+    """A run's step in words: ``~mail#3`` becomes ``Taking back: Mail, round 4``."""
+    rounds = [str(int(number) + 1) for number in name.partition("#")[2].split(".") if number.isdigit()]
+    text = (label or words(step_base(name))) + (f", round {'.'.join(rounds)}" if rounds else "")
+    return f"Taking back: {text}" if name.startswith("~") else text
+
+
 def sentence(text: str) -> str:
     """Text from an error as a sentence of its own."""
     text = text.strip()

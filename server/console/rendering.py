@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -17,21 +19,28 @@ STATUSES = {
     "opened": ("Opened", "plain"),
     "planned": ("Planned", "plain"),
     "judged": ("Judged", "plain"),
-    "held": ("Held: no lease", "warn"),
+    "held": ("Held", "warn"),
     "waiting": ("Waiting for a person", "ask"),
     "approved": ("Approved", "ok"),
     "intended": ("Acting", "info"),
     "doubted": ("In doubt", "bad"),
     "resulted": ("Acted", "info"),
     "observed": ("Checked", "info"),
+    "entered": ("Under way", "info"),
+    "left": ("To be taken back by hand", "bad"),
+    "paused": ("Paused", "warn"),
     "closed": ("Closed", "plain"),
 }
+# What a run is called between two of its steps.
+_BETWEEN = frozenset(("ended", "skipped", "rehearsed", "failed", "handled"))
 OUTCOMES = {
     "done": ("Done", "ok"),
     "denied": ("Denied by policy", "bad"),
     "declined": ("Declined by a person", "warn"),
     "failed": ("Failed", "bad"),
     "referred": ("Left to a person", "plain"),
+    "cancelled": ("Cancelled", "plain"),
+    "rehearsed": ("Rehearsed", "info"),
 }
 
 
@@ -39,10 +48,19 @@ def status_of(status: str, outcome: str) -> tuple[str, str]:
     """The words and the tone of a run: its outcome once closed, else where it stands."""
     if status == "closed":
         return OUTCOMES.get(outcome, (formats.words(outcome or "closed"), "plain"))
+    if status in _BETWEEN:
+        status = "entered"
     return STATUSES.get(status, (formats.words(status), "plain"))
 
 
-PLANNERS = {"rules": "by rules", "memory": "by past decisions", "model": "by the on-device model"}
+PLANNERS = {
+    "rules": "by rules",
+    "memory": "by past decisions",
+    "model": "by the on-device model",
+    "playbook": "by the playbook",
+    "assistant": "by an assistant",
+    "undo": "to take a step back",
+}
 
 
 def by_planner(name: str) -> str:
@@ -50,11 +68,27 @@ def by_planner(name: str) -> str:
     return PLANNERS.get(name, f"by {name}" if name else "")
 
 
+@cache
+def icons() -> frozenset[str]:
+    """The names of the pictures there are."""
+    return frozenset(re.findall(r'<symbol id="([a-z-]+)"', assets.assets()["icons.svg"].data.decode()))
+
+
 def icon(name: str, css: str = "") -> Markup:
-    """A picture beside words, so hidden from screen readers."""
+    """A picture beside words, so hidden from screen readers. A name that is not there is a mistake: ``KeyError``."""
+    if name not in icons():
+        raise KeyError(name)
     return Markup('<svg class="icon {}" aria-hidden="true"><use href="{}#{}"></use></svg>').format(
         css, assets.url("icons.svg"), name
     )
+
+
+_COVERS = (900, 3_600, 4 * 3_600, 8 * 3_600, 86_400)
+
+
+def covers(most_s: int) -> list[int]:
+    """For how long, in seconds, a yes may be said to cover others like it, where ``most_s`` is the policy's bound."""
+    return [*(span for span in _COVERS if span < most_s), most_s] if most_s > 0 else []
 
 
 def environment(services: Services) -> jinja2.Environment:
@@ -76,6 +110,7 @@ def environment(services: Services) -> jinja2.Environment:
         share=formats.share,
         short=formats.short,
         span=formats.span,
+        step=formats.step,
         took=formats.took,
         value=formats.value,
         when=lambda at: formats.when(at, services.clock()),
@@ -85,6 +120,7 @@ def environment(services: Services) -> jinja2.Environment:
         asset=assets.url,
         by_planner=by_planner,
         context_value=formats.context_value,
+        covers=covers,
         hub=services.hub,
         icon=icon,
         now=services.clock,

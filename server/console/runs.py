@@ -12,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.console import story
-from server.console.desk import Desk
+from server.console.controls import CONTROLS, controls
+from server.console.desk import Desk, Person
+from server.console.failures import Failure
 from server.console.rendering import OUTCOMES, STATUSES
+from server.console.steps import is_plain, tree
 
 if TYPE_CHECKING:
     from server.ingest import RunView
@@ -50,14 +53,13 @@ class Filters:
 def read_filters(request: Request) -> Filters:
     """From the address. What makes no sense is as good as not given: addresses are typed and shared."""
     asked = request.query_params
-    before = asked.get("before", "")
     status = asked.get("status", "")
     return Filters(
         status=status if status in STATUSES or status in OUTCOMES else "",
         label=asked.get("lane", "")[:200],
         device=asked.get("device", "")[:200],
         text=asked.get("q", "").strip()[:200],
-        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None,
+        before=_before(request),
     )
 
 
@@ -74,6 +76,12 @@ def _fits(run: RunView, filters: Filters) -> bool:
     if filters.status in OUTCOMES and run.outcome != filters.status:
         return False
     return filters.text.casefold() in f"{run.subject}\n{run.id}".casefold()
+
+
+def _before(request: Request) -> int | None:
+    """Where a page of a long list or story goes on."""
+    before = request.query_params.get("before", "")
+    return int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
 
 
 class RunPages:
@@ -135,8 +143,30 @@ class RunPages:
 
     async def show(self, request: Request, run: str) -> Response:
         person = await self._desk.person(request)
-        told = await run_in_threadpool(self._record.run, run)
+        return await self.page(request, person, run)
+
+    async def page(self, request: Request, person: Person, run: str, failure: Failure | None = None) -> Response:
+        """A run, and what went wrong with an order about it, if something did."""
+        told = await run_in_threadpool(self._record.run, run, _before(request))
         words = await run_in_threadpool(self._desk.catalogue.wording, told.view.playbook, told.run.opened.release)
+        orders = self._desk.services.orders
+        given = await run_in_threadpool(orders.given, told.view.device, told.view.run)
+        coming = [order for order in given if order.state == "coming"]
+        roles = await run_in_threadpool(orders.roles, told.run)
         return self._desk.page(
-            request, "run.html", person, run=told.run, view=told.view, chapters=story.tell(told, words), words=words
+            request,
+            "run.html",
+            person,
+            failure.status if failure else 200,
+            run=told.run,
+            told=told,
+            view=told.view,
+            chapters=story.tell(told, words),
+            words=words,
+            steps=[] if is_plain(words.book, told.run) else tree(told.run, words.book, words.step),
+            controls=controls(told.run, words.book),
+            settling={order.step: order for order in coming if order.order not in CONTROLS},
+            coming=[order for order in coming if order.order in CONTROLS],
+            roles=roles,
+            failure=failure,
         )

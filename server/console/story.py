@@ -1,89 +1,51 @@
 """A run told in plain sentences, one chapter per entry of its log.
 
-Pure: entries and wording in, chapters out; templates only lay them out. Facts are checked by the fold, but bodies are
-what a device chose to send: every value is read warily, and text is escaped by the templates.
+Pure: entries and wording in, chapters out; templates only lay them out. What belongs to plans, questions and effects is
+told here; steps of other kinds, orders and the way back in ``story_steps``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from server.console import formats
+from server.console import formats, story_steps
 from server.console.catalogue import Wording
 from server.console.rendering import OUTCOMES, by_planner
-from shared.codec import parse
-from shared.errors import OutriderError
-from shared.keys import Envelope
+from server.console.telling import JSON, Fact, Told, code, filled, mapping, named_values, signed, sources, text
 from shared.release import Answer
+
+CONFIRM = "person.confirm"
 
 if TYPE_CHECKING:
     from server.ingest import Story, StoryEntry
 
-JSON = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A name and its value. ``kind``: text, code (shown short, whole on hover), time (``at``), private, absent."""
-
-    name: str
-    text: str = ""
-    kind: str = "text"
-    at: int = 0
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a recommendation leans on: a memory item or a rule of the playbook."""
-
-    kind: str
-    id: str
-    sha256: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Told:
-    """The words of one entry. ``tone`` names a colour, ``icon`` a picture; ``quote`` is what someone wrote.
-    ``main`` chapters carry the story; the rest stand back."""
-
-    icon: str
-    tone: str
-    title: str
-    lead: str = ""
-    headline: str = ""
-    confidence: int = -1
-    quote: str = ""
-    until: int = 0
-    facts: list[Fact] = field(default_factory=list)
-    rules: list[tuple[str, str]] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
-    context: list[Fact] = field(default_factory=list)
-    main: bool = False
-
 
 @dataclass(frozen=True)
 class Chapter:
-    """An entry with its words, its place and its proof. ``since`` is the time from the entry before, in µs."""
+    """An entry with its words, its place and its proof. ``since`` is the time from the entry before, in µs; ``step`` is
+    the name of the step it belongs to, empty where the run has but one."""
 
     told: Told
     entry: StoryEntry
     since: int
     raw: str
+    step: str = ""
 
 
 def tell(story: Story, words: Wording) -> list[Chapter]:
     """The chapters of a run, in the order of its log."""
     chapters: list[Chapter] = []
     before = 0
+    many = len({name for entry in story.entries if (name := entry.facts.get("step"))}) > 1
     for entry in story.entries:
         write = _TELLERS.get(entry.type, _unknown)
         told = write(entry.facts, entry.body or {}, words)
-        chapters.append(Chapter(told, entry, entry.at - before if before else 0, _raw(entry)))
+        step = words.step(entry.facts["step"]) if many and entry.facts.get("step") else ""
+        chapters.append(Chapter(told, entry, entry.at - before if before else 0, _raw(entry), step))
         before = entry.at
     return chapters
 
@@ -95,58 +57,21 @@ def _raw(entry: StoryEntry) -> str:
     return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
 
 
-# --- reading bodies warily ----------------------------------------------------------------------------------------
-
-
-def _text(body: JSON, name: str) -> str:
-    found = body.get(name)
-    return found if isinstance(found, str) else ""
-
-
-def _mapping(body: JSON, name: str) -> JSON:
-    found = body.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def named_values(values: JSON, words: Wording) -> list[Fact]:
-    """A mapping as facts, in the playbook's order; an absent value says so, a lane is named by its label."""
-    facts = []
-    for name, raw in words.ordered(values):
-        if name == "lane" and isinstance(raw, str):
-            text = words.lane(raw)
-        elif name.endswith("_at") and isinstance(raw, int):
-            text = formats.exact(raw)
-        else:
-            text = formats.value(raw, words.kind(name))
-        facts.append(Fact(formats.words(name), text, "absent" if raw in (None, "") else "text"))
-    return facts
-
-
-def sources(found: Any) -> list[Source]:
-    """The sources of a plan's body."""
-    kept = [source for source in found if isinstance(source, dict)] if isinstance(found, list) else []
-    return [Source(_text(s, "kind"), _text(s, "id"), _text(s, "sha256"), _text(s, "text")) for s in kept]
-
-
-def _filled(facts: list[Fact | None]) -> list[Fact]:
-    return [fact for fact in facts if fact is not None]
-
-
-def _code(name: str, text: str) -> Fact | None:
-    return Fact(name, text, "code") if text else None
-
-
 # --- one teller per entry type ------------------------------------------------------------------------------------
 
 
 def _opened(facts: JSON, body: JSON, words: Wording) -> Told:
     book = f"{facts['playbook']}, version {facts['playbook_version']}, under release {facts['release']}"
-    source, subject = _text(body, "source"), _text(body, "subject")
-    inputs = named_values({k: v for k, v in _mapping(body, "inputs").items() if v != subject}, words)
+    source, subject = text(body, "source"), text(body, "subject")
+    inputs = named_values({k: v for k, v in mapping(body, "inputs").items() if v != subject}, words)
     if facts["private_fields"]:
         names = ", ".join(formats.words(name) for name in words.private) or "Private fields"
         inputs.append(Fact(names, "only on the device", "private"))
     lead = f"{source} opened a run of {book}." if source else f"A run of {book} was opened."
+    if facts.get("by"):
+        lead += f" {facts['by']} asked for it."
+    if facts.get("dry_run"):
+        lead += " It is a dry run: it plans and is judged, and does nothing."
     return Told("inbox", "info", "A case arrived", lead, headline=subject, facts=inputs, main=True)
 
 
@@ -160,13 +85,15 @@ def _recalled(facts: JSON, body: JSON, words: Wording) -> Told:
 
 
 def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
-    details = _filled(
+    if facts["planner"] in _FIXED:
+        return _fixed(facts, body, words)
+    details = filled(
         [
             Fact("Planned", by_planner(facts["planner"])),
             Fact("Abstained", facts["abstained"]) if facts["abstained"] else None,
             Fact("Took", formats.took(facts["latency_us"])),
             Fact("Tokens", _tokens(facts)) if facts["prompt_tokens"] or facts["generated_tokens"] else None,
-            _code("Model asked about open fields", facts["model"]),
+            code("Model asked about open fields", facts["model"]),
             Fact("Prompt", facts["prompt"]) if facts["prompt"] else None,
             Fact("Cost", formats.cents(facts["cost_cents"])) if facts["cost_cents"] else None,
         ]
@@ -174,22 +101,48 @@ def _planned(facts: JSON, body: JSON, words: Wording) -> Told:
     if not facts["action"]:
         lead = "The planner was not sure enough to recommend anything, so the case is left to a person."
         return Told("help-circle", "warn", "No recommendation", lead, facts=details, main=True)
-    action = _mapping(body, "action")
-    arguments = named_values(_mapping(action, "arguments"), words)
+    action = mapping(body, "action")
+    arguments = named_values(mapping(action, "arguments"), words)
     leans_on = sources(body.get("sources"))
-    extracted = named_values({k: v for k, v in _mapping(body, "fields").items() if v is not None}, words)
+    extracted = named_values({k: v for k, v in mapping(body, "fields").items() if v is not None}, words)
     return Told(
         "bulb",
         "accent",
         "Recommendation",
         lead="The planner was not sure, so this is only where it leans." if facts["abstained"] else "",
-        headline=_text(body, "label") or words.lane(facts["label"]),
+        headline=text(body, "label") or words.lane(facts["label"]),
         confidence=facts["confidence"],
-        quote=_text(body, "reason"),
+        quote=text(body, "reason"),
         facts=[*details, *extracted],
         rules=[(rule, words.rule(rule)) for rule in facts["rules"] if rule not in {source.id for source in leans_on}],
         sources=leans_on,
         context=[Fact("Tool", facts["tool"]), *arguments],
+        main=True,
+    )
+
+
+_FIXED = {
+    "playbook": ("list-check", "info", "The playbook says what to do", ""),
+    "undo": ("arrow-back-up", "warn", "How it is taken back", "Judged, asked about and logged like any other action."),
+    "assistant": ("message-chatbot", "accent", "An assistant asks for this", "It acts under the same policy."),
+}
+
+
+def _fixed(facts: JSON, body: JSON, words: Wording) -> Told:
+    """A step that needed no thinking: a playbook's own, one that takes another back, or an assistant's."""
+    icon, tone, title, lead = _FIXED[facts["planner"]]
+    action = mapping(body, "action")
+    arguments = mapping(action, "arguments")
+    if facts["tool"] == CONFIRM:
+        question = text(arguments, "question")
+        return Told("user-question", "info", "The playbook asks a person", headline=question, main=True)
+    return Told(
+        icon,
+        tone,
+        title,
+        lead,
+        headline=text(body, "label") or facts["tool"],
+        context=[Fact("Tool", facts["tool"]), *named_values(arguments, words)],
         main=True,
     )
 
@@ -201,7 +154,7 @@ def _tokens(facts: JSON) -> str:
 
 def _judged(facts: JSON, body: JSON, words: Wording) -> Told:
     rules = facts["rules"]
-    held = any(rule.startswith("host:") for rule in rules)
+    host = any(rule.startswith("host:") for rule in rules)
     again = facts["context"].get("approved") is True
     icon, tone, title, lead = {
         "allow": ("scale", "ok", "The policy allows it", "No person is needed."),
@@ -209,8 +162,10 @@ def _judged(facts: JSON, body: JSON, words: Wording) -> Told:
     }.get(facts["verdict"], ("ban", "bad", "The policy denies it", "Nothing was done."))
     if again and facts["verdict"] in ("allow", "ask"):
         title, tone, lead = "Judged again, with the approval", "ok", "The policy still lets it be done."
-    elif held:
-        icon, tone, title, lead = "player-pause", "warn", "Held", "The device had no authority for it just then."
+    elif host and facts["verdict"] == "deny":
+        icon, tone, title, lead = "player-pause", "warn", "Held", "The device could not do it just then."
+    elif host and facts["verdict"] == "ask":
+        title = "It is for a person"
     return Told(
         icon,
         tone,
@@ -229,47 +184,57 @@ def _judged(facts: JSON, body: JSON, words: Wording) -> Told:
 
 
 def _asked(facts: JSON, body: JSON, words: Wording) -> Told:
-    roles = " or ".join(facts["roles"])
-    return Told(
-        "user-question",
-        "ask",
-        "A person is asked",
-        f"Anyone with the role {roles} may answer.",
-        until=facts["expires_at"],
-    )
+    roles, needed = " or ".join(facts["roles"]), facts.get("needed", 1)
+    lead = f"Anyone with the role {roles} may answer."
+    if needed > 1:
+        return Told(
+            "users",
+            "ask",
+            f"{needed} people are asked",
+            f"{needed} different people must approve. {lead}",
+            until=facts["expires_at"],
+        )
+    if facts.get("local"):
+        lead += " The policy lets it be answered at the agent's own computer too."
+    return Told("user-question", "ask", "A person is asked", lead, until=facts["expires_at"])
+
+
+def _escalated(facts: JSON, body: JSON, words: Wording) -> Told:
+    lead = f"Nobody had answered, so anyone with the role {' or '.join(facts['roles'])} may answer too."
+    return Told("bell", "ask", "More people are asked", lead)
+
+
+def _covered(facts: JSON, body: JSON, words: Wording) -> Told:
+    lead = "Somebody approved all actions like this one for a while, so nobody is asked again."
+    return Told("user-check", "ok", "Covered by an earlier answer", lead, facts=filled([code("It", facts["grant"])]))
 
 
 def _answered(facts: JSON, body: JSON, words: Wording) -> Told:
-    signed = _answer(body)
+    answer = signed(body, Answer)
     did = {"approve": ("approved it", "ok"), "deny": ("denied it", "bad"), "correct": ("corrected it", "warn")}
     said, tone = did.get(facts["answer"], (facts["answer"], "plain"))
     corrected: list[Fact] = []
     headline = ""
-    if signed is not None and signed.arguments is not None:
-        corrected = named_values(dict(signed.arguments), words)
-        lane = str(signed.arguments.get("lane", ""))
-        headline = words.lane(lane)
-    lead = f"The answer is signed by the hub; {facts['by']} gave it as {signed.role}." if signed else ""
-    quote = signed.reason if signed else ""
+    if answer is not None and answer.arguments is not None:
+        corrected = named_values(dict(answer.arguments), words)
+        headline = words.lane(str(answer.arguments.get("lane", "")))
+    lead = f"The answer is signed by the hub; {facts['by']} gave it as {answer.role}." if answer else ""
+    if facts.get("place") == "local":
+        lead = "The answer was given at the agent's own computer."
+    if facts.get("similar_until"):
+        lead += " It covers actions like this one."
     return Told(
         "user-check",
         tone,
         f"{facts['by']} {said}",
         lead,
         headline=headline,
-        quote=quote,
+        quote=answer.reason if answer else text(body, "reason"),
+        until_words="It covers them until" if facts.get("similar_until") else "",
+        until=facts.get("similar_until") or 0,
         context=corrected,
         main=True,
     )
-
-
-def _answer(body: JSON) -> Answer | None:
-    """The answer in the envelope, for its words: whether it holds was verified when the device and the hub took it."""
-    try:
-        envelope = msgspec.convert(_mapping(body, "envelope"), Envelope)
-        return parse(envelope.payload, Answer, code="signed.form", what="the answer")
-    except (msgspec.ValidationError, OutriderError):
-        return None
 
 
 def _voided(facts: JSON, body: JSON, words: Wording) -> Told:
@@ -279,7 +244,7 @@ def _voided(facts: JSON, body: JSON, words: Wording) -> Told:
 
 def _intended(facts: JSON, body: JSON, words: Wording) -> Told:
     lead = "Written to disk before anything is done, so that not even a crash can do it twice."
-    shown = _filled([Fact("Tool", facts["tool"]), _code("Idempotency key", facts["key"])])
+    shown = filled([Fact("Tool", facts["tool"]), code("Idempotency key", facts["key"])])
     return Told("bolt", "info", "About to act", lead, facts=shown)
 
 
@@ -288,11 +253,13 @@ def _doubted(facts: JSON, body: JSON, words: Wording) -> Told:
         "The agent was stopped while acting, and the tool cannot say whether it happened. It is not tried again: "
         "a person has to look."
     )
-    return Told("help-circle", "bad", "In doubt", lead, facts=_filled([_code("Idempotency key", facts["key"])]))
+    return Told("help-circle", "bad", "In doubt", lead, facts=filled([code("Idempotency key", facts["key"])]))
 
 
 def _resulted(facts: JSON, body: JSON, words: Wording) -> Told:
-    receipt = named_values(_mapping(body, "receipt"), words)
+    receipt = named_values(mapping(body, "receipt"), words)
+    if facts["how"] == "told":
+        return Told("user-check", "ok", "A person said that it happened", "Nothing was sent again.", facts=receipt)
     attempts, spent = facts["attempts"], formats.took(facts["latency_us"])
     if facts["outcome"] != "done":
         lead = f"It refused after {formats.count(attempts, 'attempt')} and {spent}."
@@ -305,7 +272,7 @@ def _resulted(facts: JSON, body: JSON, words: Wording) -> Told:
 
 
 def _observed(facts: JSON, body: JSON, words: Wording) -> Told:
-    found = named_values(_mapping(body, "found"), words)
+    found = named_values(mapping(body, "found"), words)
     if facts["matches"]:
         lead = "The tool was read back, and what stands there is what the action said."
         return Told("eye", "ok", "Checked", lead, facts=found)
@@ -330,11 +297,14 @@ _TELLERS: dict[str, Callable[[JSON, JSON, Wording], Told]] = {
     "plan.made": _planned,
     "verdict.given": _judged,
     "approval.asked": _asked,
+    "approval.escalated": _escalated,
     "approval.answered": _answered,
+    "approval.covered": _covered,
     "approval.voided": _voided,
     "intent.recorded": _intended,
     "intent.doubted": _doubted,
     "result.recorded": _resulted,
     "effect.observed": _observed,
     "run.closed": _closed,
+    **story_steps.TELLERS,
 }

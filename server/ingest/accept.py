@@ -9,7 +9,7 @@ refused is recorded in the hub's log and shown on the device; a fork or a rollba
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -19,10 +19,11 @@ from server.ingest.judge import Held, Kept, check_times, read_batch
 from server.ingest.people import write_people
 from server.store import HubLog
 from server.store.tables import BODIES, CHECKPOINTS, DEVICES, ENTRIES
-from shared.entries import BatchRefused, Draft, Written
+from shared.entries import BatchRefused, Draft, Entry, Written
 from shared.errors import OutriderError, Refused, Tampered, Unavailable
 from shared.keys import PublicKey, cosign_note, split_note
 from shared.protocol import Accepted, Batch
+from shared.runs import Run
 from shared.tlog import Checkpoint, Frontier, leaf_hash, parse_checkpoint, verify_batch
 
 # Evidence of a rewritten log. Nothing more is taken from such a device: it is revoked, and joins again with a new log.
@@ -30,12 +31,16 @@ STANDING = frozenset({"log.fork", "log.rollback"})
 _ADVICE = "keep both copies of the log as evidence; revoke the device and join it again"
 _RUNS_TOLD = 32
 
+Taken = Callable[[str, list[tuple[Entry, Run]]], None]
+
 
 class Ingest:
     """The way of the devices' entries into the store."""
 
-    def __init__(self, hublog: HubLog, bus: Bus) -> None:
+    def __init__(self, hublog: HubLog, bus: Bus, taken: Taken | None = None) -> None:
+        """``taken`` is told of the entries of runs that were kept, each with the run after it."""
         self._log = hublog
+        self._taken = taken
         self._store = hublog.store
         self._bus = bus
         self._folds = Folds(hublog.store)
@@ -98,6 +103,8 @@ class Ingest:
         note = self._commit(held, grown, fresh, change, batch.checkpoint)
         self._folds.keep(change)
         self._tell(held.device, change)
+        if self._taken is not None:
+            self._taken(held.device, change.moved)
         return Accepted(size=grown.size, checkpoint=note)
 
     # --- against what is held ---------------------------------------------------------------------------------

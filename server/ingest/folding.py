@@ -17,19 +17,21 @@ from server.ingest.judge import Kept
 from server.store import Store
 from server.store.tables import ENTRIES, RUNS
 from shared import entries as e
-from shared.runs import FAILED, UNDO, Run, Step, fold
+from shared.runs import FAILED, Run, Step, fold
 
 _CACHED = 4096
 
 
 @dataclass
 class Change:
-    """What a batch does to runs, and to questions and orders in the order it happened."""
+    """What a batch does to runs, and to questions and orders in the order it happened. ``moved`` is each entry of a
+    run with the run after it."""
 
     device: str
     held: int
     runs: dict[str, Run] = field(default_factory=dict)
     people: list[tuple[e.Entry, Run]] = field(default_factory=list)
+    moved: list[tuple[e.Entry, Run]] = field(default_factory=list)
 
 
 class Folds:
@@ -50,6 +52,7 @@ class Folds:
             before = change.runs[entry.run] if entry.run in change.runs else self._before(device, entry.run)
             after = fold(before, entry)
             change.runs[entry.run] = after
+            change.moved.append((entry, after))
             if isinstance(entry.facts, _OF_PEOPLE):
                 change.people.append((entry, after))
         return change
@@ -149,10 +152,9 @@ _FIXED = ("playbook", "undo")  # planners that follow the playbook's words and r
 
 
 def recommended(run: Run) -> Step | None:
-    """The step whose recommendation a list shows: the newest that was thought about, else the newest of any."""
-    planned = [step for step in run.steps.values() if step.plan is not None and not step.id.startswith(UNDO)]
-    thought = [step for step in planned if step.plan is not None and step.plan.planner not in _FIXED]
-    return max(thought or planned, key=lambda step: step.plan_seq, default=None)
+    """The step whose recommendation a list shows: the newest that was thought about."""
+    thought = [step for step in run.steps.values() if step.plan is not None and step.plan.planner not in _FIXED]
+    return max(thought, key=lambda step: step.plan_seq, default=None)
 
 
 def _asked(run: Run, shown: Step) -> str:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from tests.server.console.sample_agent import SampleClock
 from tests.server.console.sample_hub import MARIA, SampleHub
+from tests.server.console.sample_letters import an_afternoon
 
 START = 1_790_000_000_000_000  # a Monday afternoon in 2026
 
@@ -85,6 +86,28 @@ def hub(blank: SampleHub, tmp_path: Path) -> Iterator[SampleHub]:
 def busy(morning: SampleHub, tmp_path: Path) -> Iterator[SampleHub]:
     """A hub after a morning's work."""
     with opened(copied(morning, tmp_path)) as sample:
+        yield sample
+
+
+@pytest.fixture(scope="session")
+def afternoon(morning: SampleHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleHub]:
+    """After the morning, runs of many steps in every state that a person may have to look at."""
+    hub = copied(morning, tmp_path_factory.mktemp("afternoon"))
+    an_afternoon(hub)
+    hub.close()
+    yield hub
+
+
+@pytest.fixture
+def eventful(afternoon: SampleHub, tmp_path: Path) -> Iterator[SampleHub]:
+    with opened(copied(afternoon, tmp_path)) as sample:
+        yield sample
+
+
+@pytest.fixture(scope="module")
+def eventful_read_only(afternoon: SampleHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleHub]:
+    """The same, for tests that only look."""
+    with opened(copied(afternoon, tmp_path_factory.mktemp("eventful"))) as sample:
         yield sample
 
 

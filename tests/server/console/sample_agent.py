@@ -121,6 +121,13 @@ class SampleAgent:
     def size(self) -> int:
         return self._frontier.size
 
+    @property
+    def written(self) -> list[e.Written]:
+        return self._written
+
+    def now(self) -> int:
+        return self._clock()
+
     def batch(self) -> Batch:
         """What is not sent yet, under one checkpoint."""
         fresh = self._written[self._sent :]

@@ -22,12 +22,13 @@ from server.store import HubLog, Store, make_home
 from server.store.tables import OUTBOX
 from server.users import Users
 from shared.actions import Action
-from shared.entries import ReleaseInstalled, RunClosed
+from shared.entries import ReleaseInstalled, RunClosed, RunOrdered
 from shared.errors import OutriderError
 from shared.keys import Envelope
-from shared.release import Answer
+from shared.release import Answer, Order
 from tests.server.console.sample_agent import SECOND, Case, SampleAgent, SampleClock
 from tests.server.console.sample_cases import ALONE, ANSWERED, DENIED, UNSURE, WAITING
+from tests.server.console.sample_letters import ARCHIVE, LETTERS, Letters
 
 MARIA, OMAR, LENA = ("maria", "four unrelated words"), ("omar", "another four words"), ("lena", "only looking here")
 
@@ -44,6 +45,11 @@ permit(principal, action, resource == Tool::"register.decide");
 forbid(principal, action == Action::"execute_unattended", resource) when { context.confidence < 900 };
 @id("ask-above-50k") @about("Work of more than $50,000 is decided by a person.")
 forbid(principal, action == Action::"execute_unattended", resource) when { context.value_cents > 5000000 };
+@id("no-undo-asks") @about("What cannot be undone is never done without two people.") @people("2")
+forbid(principal, action == Action::"execute_unattended", resource == Tool::"mail.send");
+@id("assistants-ask") @about("What an assistant asks for is done once a person has said yes.")
+@similar("1h") @local("yes")
+forbid(principal, action == Action::"execute_unattended", resource == Tool::"files.write");
 @id("no-unsure-demolition") @about("A demolition below 70% confidence is never recorded.")
 forbid(principal, action, resource) when { context.label == "demolition" && context.confidence < 700 };
 """
@@ -99,12 +105,15 @@ class SampleHub:
         self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
+        self.letters: Letters | None = None
 
     def _begin(self, workspace: Path) -> None:
         (workspace / "playbooks").mkdir(parents=True)
         (workspace / "policy.cedar").write_text(POLICY)
         (workspace / "schema.cedarschema").write_text(SCHEMA)
         (workspace / "playbooks" / "permit-triage.yaml").write_text(PLAYBOOK)
+        (workspace / "playbooks" / "permit-letters.yaml").write_text(LETTERS)
+        (workspace / "playbooks" / "permit-archive.yaml").write_text(ARCHIVE)
         (workspace / "models.json").write_text("[]")
         self.users.add(*MARIA, ["admin", "clerk"])
         self.users.add(*OMAR, ["clerk"])
@@ -150,6 +159,9 @@ class SampleHub:
             copy.desk = self.desk.moved(copy.devices, copy.ingest, copy.clock)
             copy.desk.connect()
             copy.desk.report(release=1, open_runs=len(WAITING), waiting=len(WAITING))
+        if self.letters is not None:
+            copy.letters = Letters(self.letters.agent.moved(copy.devices, copy.ingest, copy.clock))
+            copy.letters.agent.connect()
         return copy
 
     # --- life ---
@@ -191,6 +203,20 @@ class SampleHub:
             rows = conn.execute(select(OUTBOX.c.envelope).where(OUTBOX.c.device == device)).scalars().all()
         envelopes = [msgspec.json.decode(row, type=Envelope) for row in rows]
         return [(x, msgspec.json.decode(x.payload, type=Answer)) for x in envelopes if x.purpose == "answer"]
+
+    def obey(self, agent: SampleAgent) -> None:
+        """The device takes the orders from its outbox, and its runs obey."""
+        with self.store.read() as conn:
+            rows = conn.execute(select(OUTBOX.c.envelope).where(OUTBOX.c.device == agent.device)).scalars().all()
+        envelopes = [msgspec.json.decode(row, type=Envelope) for row in rows]
+        obeyed = {w.entry.facts.id for w in agent.written if isinstance(w.entry.facts, RunOrdered)}
+        for envelope in envelopes:
+            if envelope.purpose == "order":
+                order = msgspec.json.decode(envelope.payload, type=Order)
+                if order.id not in obeyed:
+                    facts = RunOrdered(order.order, order.id, order.step, order.by, "hub")
+                    agent.write(facts, order.run, envelope=msgspec.to_builtins(envelope))
+        agent.sync()
 
     def a_morning(self) -> None:
         """A desk that worked: decided alone, asked, was answered, was denied; and two devices with troubles."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -161,6 +163,85 @@ def test_many_wait_and_the_page_stays_short(busy: SampleHub) -> None:
     assert html.count("data-card") == 30
     assert f"{len(WAITING) + 40 - 30} more questions will follow" in html
     assert f'<span class="count">{len(WAITING) + 40}</span>' in html
+
+
+# --- several people, and answers that cover more --------------------------------------------------------------------
+
+
+def question(hub: SampleHub, number: str) -> str:
+    return next(view.id for view in hub.approvals.waiting() if view.subject == number)
+
+
+def test_a_card_says_how_many_must_approve_who_has_and_who_else_may(eventful: SampleHub) -> None:
+    client, approval = signed_in(eventful), question(eventful, "PL-2026-0084")
+    for path in ("/approvals", f"/approvals/{approval}"):
+        html = client.get(path).text
+        assert "1 of 2</strong> approvals" in html and "<strong>omar</strong> approved it" in html
+        assert "2 different people must approve" in html and "escalated: clerk or admin may answer" in html
+        assert f"correct-{approval}" not in html
+    assert "admin may answer too" in client.get("/approvals").text  # the others are not escalated yet
+    mine = signed_in(eventful, OMAR).get(f"/approvals/{approval}").text
+    assert "You have approved this. It is done once 1 more person has." in mine and 'name="answer"' not in mine
+    again = send(signed_in(eventful, OMAR), approval, answer="deny", reason="No.")
+    assert again.status_code == 409 and "approval.same-person" in again.text
+    answer = send(client, approval, answer="approve")
+    landed = client.get(answer.headers["location"]).text
+    assert "Approved: PL-2026-0084." in landed and "Permit office acts as soon as it has the answer." in landed
+    assert eventful.approvals.get(approval).approvers == ["omar", "maria"]
+    row = landed[landed.index("Recently answered") :]
+    assert "omar, maria" in row
+
+
+def test_the_first_of_two_is_told_that_another_must_approve(eventful: SampleHub) -> None:
+    assert eventful.letters is not None
+    approval = eventful.letters.asked_two("PL-Q")
+    eventful.letters.agent.sync()
+    plain = send(signed_in(eventful), approval, answer="approve")
+    assert "1 more person must approve it before it is done." in signed_in(eventful).get(plain.headers["location"]).text
+    live = send(signed_in(eventful, OMAR), approval, HTMX, answer="deny", reason="The address is wrong.")
+    assert "Denied: PL-Q." in live.text
+    html = signed_in(eventful).get(f"/approvals/{approval}").text
+    assert "<strong>maria</strong> approved it" in html and "The address is wrong." in html
+
+
+def test_one_of_several_cannot_correct(eventful: SampleHub) -> None:
+    client, approval = signed_in(eventful), question(eventful, "PL-2026-0084")
+    refused = send(client, approval, answer="correct", arg__to="b@example.org", reason="Wrong address.")
+    assert refused.status_code == 403 and "approval.needs-agreement" in refused.text
+
+
+def test_an_approval_may_cover_others_like_it_as_long_as_the_policy_lets_it(eventful: SampleHub) -> None:
+    client, approval = signed_in(eventful), question(eventful, "PL-2026-0086")
+    html = client.get(f"/approvals/{approval}").text
+    assert re.findall(r'<option value="(\d+)">', html) == ["0", "900", "3600"]
+    assert "can be answered at the agent's own computer too" in html and "An assistant asks for this" in html
+    assert "only where it leans" not in html
+    longer = send(client, approval, answer="approve", covers="3601")
+    assert longer.status_code == 403 and "approval.similar" in longer.text
+    assert send(client, approval, answer="approve", covers="900").status_code == 303
+    (said,) = eventful.approvals.get(approval).answers
+    assert said.similar_until == said.at + 900 * 1_000_000
+    assert "and all like it until" in client.get(f"/approvals/{approval}").text
+    other = waiting(eventful)
+    assert 'name="covers"' not in client.get(f"/approvals/{other}").text
+
+
+def test_a_plain_question_is_answered_yes_or_no(eventful: SampleHub) -> None:
+    client, approval = signed_in(eventful), question(eventful, "PL-2026-0085")
+    html = client.get(f"/approvals/{approval}").text
+    assert "Is the letter for PL-2026-0085 ready to go?" in html and "Yes</button>" in html
+    assert "No: the run does not go on" in html and "Correct it" not in html and "The playbook asks a person" in html
+    assert send(client, approval, answer="deny", reason="The seal is missing.").status_code == 303
+    below = client.get("/approvals").text
+    assert "Is the letter for PL-2026-0085 ready to go?" in below[below.index("Recently answered") :]
+
+
+def test_an_answer_at_the_device_is_shown_as_one(eventful_read_only: SampleHub) -> None:
+    html = signed_in(eventful_read_only).get("/approvals").text
+    assert 'ann <span class="muted">at the device</span>' in html
+    answered = next(view.id for view in eventful_read_only.approvals.recent() if view.subject == "PL-2026-0090")
+    page = signed_in(eventful_read_only).get(f"/approvals/{answered}").text
+    assert "<strong>ann</strong> approved it at the agent's own computer" in page and "Read it twice." in page
 
 
 def test_the_menu_counts_what_waits(busy: SampleHub) -> None:

@@ -8,28 +8,31 @@ from pathlib import Path
 import pytest
 
 from server.console import assets
-from server.console.rendering import TEMPLATES
+from server.console.rendering import TEMPLATES, icon, icons
 from tests.server.console.conftest import client_of
 from tests.server.console.sample_hub import SampleHub
 
 CONSOLE = Path(assets.__file__).parent
 
 
-def icons_used() -> set[str]:
-    texts = [path.read_text() for path in TEMPLATES.glob("*.html")]
-    named = {name for text in texts for name in re.findall(r'icon\("([a-z-]+)"', text)}
-    named |= {name for text in texts for name in re.findall(r'icon\("[a-z-]+" if [^)]*? else "([a-z-]+)"', text)}
-    story = (CONSOLE / "story.py").read_text()
-    named |= set(re.findall(r'Told\(\s*"([a-z-]+)"', story))
-    named |= set(re.findall(r'\("([a-z-]+)", "[a-z]+", "[A-Z]', story))
-    named |= set(re.findall(r'= "([a-z-]+)", "[a-z]+", "Held"', story))
-    menu = (TEMPLATES / "base.html").read_text()
-    return named | set(re.findall(r'\("/[a-z]*", "[A-Za-z]+", "([a-z-]+)"\)', menu))
+def words_quoted() -> set[str]:
+    """Every quoted word in the templates and in the modules whose words they show."""
+    texts = [path.read_text() for path in [*TEMPLATES.glob("*.html"), *CONSOLE.glob("*.py")]]
+    return {word for text in texts for word in re.findall(r'"([a-z]+(?:-[a-z]+)*)"', text)}
 
 
-def test_the_sprite_holds_exactly_the_icons_that_are_used() -> None:
+def test_the_sprite_holds_no_icon_that_is_not_used() -> None:
     sprite = set(re.findall(r'<symbol id="([a-z-]+)"', (assets.FOLDER / "icons.svg").read_text()))
-    assert sprite == icons_used()
+    assert sprite and sprite <= words_quoted()
+    assert sprite == icons()
+
+
+def test_an_icon_that_is_not_there_is_a_mistake() -> None:
+    assert "#bolt" in icon("bolt")
+    with pytest.raises(KeyError):
+        icon("no-such-icon")
+    for text in (path.read_text() for path in TEMPLATES.glob("*.html")):
+        assert set(re.findall(r'icon\("([a-z-]+)"', text)) <= icons()
 
 
 def test_every_vendored_file_names_its_licence() -> None:

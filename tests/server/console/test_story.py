@@ -10,6 +10,8 @@ import pytest
 from server.console import story
 from server.console.catalogue import Wording
 from server.ingest import StoryEntry
+from shared import entries as e
+from shared.runs.fold import OF_RUNS
 from tests.server.console.sample_hub import SampleHub
 
 WORDS = Wording(lanes={"express": "Express"}, rules={"r": "A rule."})
@@ -22,9 +24,12 @@ def told(kind: str, facts: dict[str, Any], body: Any = None) -> story.Told:
     return chapter.told
 
 
-def test_every_type_of_a_run_has_words(read_only: SampleHub) -> None:
-    types = {entry.type for run in read_only.record.runs(limit=100) for entry in read_only.record.run(run.id).entries}
-    assert types == set(story._TELLERS) - {"approval.voided", "intent.doubted"}
+def test_every_type_of_a_run_has_words(eventful_read_only: SampleHub) -> None:
+    of_runs = {type_of_run for (type_of_run, _), kind in e.FACTS.items() if issubclass(kind, OF_RUNS)}
+    assert set(story._TELLERS) == of_runs
+    record = eventful_read_only.record
+    types = {entry.type for run in record.runs(limit=100) for entry in record.run(run.id).entries}
+    assert of_runs - types == {"approval.voided", "approval.covered", "step.failed", "run.ordered"}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,91 @@ def test_verdicts(verdict: str, rules: list[str], approved: bool, title: str) ->
     assert said.title == title
     assert story.Fact("Value", "$1") in said.context
     assert all(words for _, words in said.rules)
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "body", "title", "lead"),
+    [
+        ("step.entered", {"kind": "event", "until": 0, "count": 0, "ref": "ab"}, None, "Waits for an event", "comes"),
+        ("step.entered", {"kind": "time", "until": 5, "count": 0, "ref": ""}, None, "Waits for a time", ""),
+        ("step.entered", {"kind": "each", "until": 0, "count": 1, "ref": ""}, None, "1 item to go through", "Each"),
+        (
+            "step.entered",
+            {"kind": "together", "until": 0, "count": 3, "ref": ""},
+            None,
+            "Several things at once",
+            "3 b",
+        ),
+        ("step.entered", {"kind": "odd", "until": 0, "count": 0, "ref": ""}, None, "Entered: Odd", ""),
+        ("step.ended", {"code": "time"}, None, "The time has come", ""),
+        ("step.ended", {"code": "event"}, {"payload": {"paid": True}}, "The event came", ""),
+        ("step.ended", {"code": "event"}, {"payload": 7}, "The event came", ""),
+        ("step.ended", {"code": "failed"}, None, "The other run ended: failed", ""),
+        ("step.skipped", {"step": "mail"}, None, "Skipped", "condition"),
+        ("step.skipped", {"step": "~mail"}, None, "Left as it is", "need not be taken back"),
+        ("step.failed", {"code": "step.timeout"}, {"message": "too late", "advice": 3}, "The step failed", "Too late."),
+        ("step.failed", {"code": "step.timeout"}, {"message": ["x"]}, "The step failed", ""),
+        (
+            "undo.left",
+            {"code": "tool.gone"},
+            {"steps": "none"},
+            "Left to a person",
+            "The attempt to take it back failed.",
+        ),
+        ("undo.begun", {"outcome": "cancelled", "code": ""}, None, "The way back begins", "ends as cancelled"),
+        ("approval.covered", {"grant": "a-1"}, None, "Covered by an earlier answer", "nobody is asked again"),
+        ("approval.escalated", {"roles": ["a", "b"]}, None, "More people are asked", "a or b"),
+        (
+            "run.ordered",
+            {"order": "pause", "by": "ann", "place": "local"},
+            {"reason": "x"},
+            "ann paused the run",
+            "own",
+        ),
+        (
+            "run.ordered",
+            {"order": "cancel", "by": "r", "place": "parent"},
+            None,
+            "The run that opened it cancelled the run",
+            "",
+        ),
+        ("run.ordered", {"order": "dance", "by": "", "place": "hub"}, {"envelope": 7}, "Somebody ordered: dance", ""),
+    ],
+)
+def test_steps_orders_and_the_way_back(kind: str, facts: dict[str, Any], body: Any, title: str, lead: str) -> None:
+    said = told(kind, facts, body)
+    assert said.title == title and lead in said.lead
+
+
+def test_what_a_person_told_and_what_an_answer_covers() -> None:
+    result = {"outcome": "done", "code": "", "how": "told", "attempts": 0, "latency_us": 0}
+    assert told("result.recorded", result, {"receipt": {"told_by": "ann"}}).title == "A person said that it happened"
+    answer = {"answer": "approve", "by": "ann", "approval": "a", "corrected": "", "place": "local"}
+    here = told("approval.answered", answer | {"similar_until": 9}, {"reason": "Known."})
+    assert (here.quote, here.until, here.until_words) == ("Known.", 9, "It covers them until")
+    assert "own computer" in here.lead and "covers actions like this one" in here.lead
+    asked = {"roles": ["clerk"], "expires_at": 5, "needed": 3, "local": False}
+    assert told("approval.asked", asked).title == "3 people are asked"
+    assert "own computer" in told("approval.asked", asked | {"needed": 1, "local": True}).lead
+
+
+@pytest.mark.parametrize(
+    ("planner", "tool", "title", "headline"),
+    [
+        ("playbook", "mail.send", "The playbook says what to do", "mail.send"),
+        ("playbook", "person.confirm", "The playbook asks a person", "Ready?"),
+        ("assistant", "mail.send", "An assistant asks for this", "mail.send"),
+        ("undo", "mail.send", "How it is taken back", "mail.send"),
+    ],
+)
+def test_plans_that_needed_no_thinking(planner: str, tool: str, title: str, headline: str) -> None:
+    said = told("plan.made", {"planner": planner, "tool": tool}, {"action": {"arguments": {"question": "Ready?"}}})
+    assert (said.title, said.headline, said.confidence) == (title, headline, -1)
+
+
+def test_a_question_of_the_host_is_no_hold() -> None:
+    facts = {"verdict": "ask", "rules": ["host:over-lease"], "release": 1, "context": {}}
+    assert told("verdict.given", facts).title == "It is for a person"
 
 
 def test_troubles() -> None:
