@@ -24,7 +24,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
 from msgspec import Meta, Struct
 
-from edge_agent.tools import Argument, Effect, NotSent, Rate, Receipt, Risk, Tool, check_arguments
+from edge_agent.tools import Argument, Effect, Manual, NotSent, Rate, Receipt, Risk, Tool, check_arguments
 from edge_agent.tools.build import Place, settings
 from shared.actions import Action
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
@@ -108,7 +108,9 @@ class Show(Tool):
             (number,) = await _call(bus, "Notify", "susssasa{sv}i", body, changing=True, to=server)
         return Receipt({"server": server, "notification": number})
 
-    def undo(self, action: Action, receipt: dict[str, Any]) -> Action:
+    def undo(self, action: Action, receipt: dict[str, Any]) -> Action | Manual:
+        if "server" not in receipt:  # a person gave it, by saying that it was shown
+            return Manual([f"Close the notification {str(action.arguments['title'])!r} if it is still on the screen."])
         shown = {"server": receipt["server"], "notification": receipt["notification"]}
         return Action(f"{self._table}.close", shown, action.subject)
 

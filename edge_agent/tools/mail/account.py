@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from edge_agent.tools import NotSent, Tool
+from edge_agent.tools import Manual, NotSent, Tool
 from edge_agent.tools.build import Place
 from edge_agent.tools.mail import imap
 from edge_agent.tools.mail.lines import Desk, Line
@@ -103,6 +103,20 @@ class MailTool(Tool):
 
     async def close(self) -> None:
         await self.account.desk.close()
+
+    def by_hand(self, what: str) -> Manual:
+        """The undo of an effect whose receipt a person gave by word: it does not say where to find it."""
+        return Manual([f"{what} Nobody noted where it lies: look for it in the mailbox of {self.account.given.from_}."])
+
+
+def needed(receipt: dict[str, Any], *names: str) -> list[str]:
+    """These texts of a receipt. Raises ``Unavailable('mail.unknown')`` when a person gave the receipt, by saying that
+    an effect in doubt did happen."""
+    if not all(isinstance(receipt.get(name), str) for name in names):
+        raise Unavailable(
+            "mail.unknown", "a person said that it happened, and nothing says where it lies", advice="look for yourself"
+        )
+    return [receipt[name] for name in names]
 
 
 @contextmanager

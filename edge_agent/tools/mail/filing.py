@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge_agent.tools import Argument, Effect, NotSent, Receipt, Risk, check_arguments
+from edge_agent.tools import Argument, Effect, Manual, NotSent, Receipt, Risk, check_arguments
 from edge_agent.tools.mail import imap, plain
-from edge_agent.tools.mail.account import MailTool, looking
+from edge_agent.tools.mail.account import MailTool, looking, needed
 from edge_agent.tools.mail.lines import Line
 from edge_agent.tools.mail.message import Mail
 from edge_agent.tools.mail.sending import MAIL
@@ -101,10 +101,13 @@ class Draft(Filing):
         return self.done(key, {"folder": folder, "message": ref, "message_id": mail.message_id, "trash": trash})
 
     async def observe(self, action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        there = await self.look(str(receipt["folder"]), str(receipt["message"])) is not None
-        return there, {"folder": receipt["folder"], "there": there}
+        folder, message = needed(receipt, "folder", "message")
+        there = await self.look(folder, message) is not None
+        return there, {"folder": folder, "there": there}
 
-    def undo(self, action: Action, receipt: dict[str, Any]) -> Action:
+    def undo(self, action: Action, receipt: dict[str, Any]) -> Action | Manual:
+        if "trash" not in receipt:
+            return self.by_hand(f"Delete the draft {str(action.arguments['subject'])!r}.")
         back: dict[str, Value] = {"folder": receipt["folder"], "message": receipt["message"], "to": receipt["trash"]}
         return Action(f"{self.account.name}.{Move.verb}", back, action.subject)
 
@@ -142,13 +145,16 @@ class Flag(Filing):
         return self.done(key, before)
 
     async def observe(self, action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        flags = await self.look(str(receipt["folder"]), str(receipt["message"]))
+        folder, message, flag = needed(receipt, "folder", "message", "flag")
+        flags = await self.look(folder, message)
         if flags is None:
             return False, {"there": False}
-        is_on = flags[str(receipt["flag"])]
+        is_on = flags[flag]
         return is_on == action.arguments["on"], {"there": True, "on": is_on}
 
-    def undo(self, action: Action, receipt: dict[str, Any]) -> Action | None:
+    def undo(self, action: Action, receipt: dict[str, Any]) -> Action | Manual | None:
+        if "was" not in receipt:
+            return self.by_hand(f"Put the mark {action.arguments['flag']!r} back to how it was.")
         if receipt["was"] == action.arguments["on"]:
             return None  # it stood as wanted before
         back: dict[str, Value] = {name: receipt[name] for name in ("folder", "message", "flag")}
@@ -194,10 +200,13 @@ class Move(Filing):
             return self.done(key, {"folder": folder, "was": ref, "to": to, "message": box.ref(found)})
 
     async def observe(self, action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        there = await self.look(str(receipt["to"]), str(receipt["message"])) is not None
-        return there, {"folder": receipt["to"], "there": there}
+        folder, message = needed(receipt, "to", "message")
+        there = await self.look(folder, message) is not None
+        return there, {"folder": folder, "there": there}
 
-    def undo(self, action: Action, receipt: dict[str, Any]) -> Action:
+    def undo(self, action: Action, receipt: dict[str, Any]) -> Action | Manual:
+        if "was" not in receipt:
+            return self.by_hand(f"Move the mail back from {str(action.arguments['to'])!r}.")
         back: dict[str, Value] = {"folder": receipt["to"], "message": receipt["message"], "to": receipt["folder"]}
         return Action(self.name, back, action.subject)
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from edge_agent.tools import Argument, Backoff, Effect, Manual, Rate, Receipt, Risk, check_arguments
 from edge_agent.tools.mail import imap, smtp
-from edge_agent.tools.mail.account import Account, MailTool, looking
+from edge_agent.tools.mail.account import Account, MailTool, looking, needed
 from edge_agent.tools.mail.lines import Line
 from edge_agent.tools.mail.message import Mail
 from edge_agent.tools.mail.records import Record
@@ -158,7 +158,7 @@ class SendKept(Send):
             return await self.account.desk.lead(key, lambda line: self._observe(line, receipt))
 
     def _observe(self, line: Line, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        message_id, folder = str(receipt["message_id"]), str(receipt["copy"])
+        message_id, folder = needed(receipt, "message_id", "copy")
         sent = datetime.datetime.fromtimestamp(receipt["dated"] // 1_000_000, datetime.UTC).date()
         with self.account.mailbox(line) as box:
             kept = False

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.tools import NotSent, Tool
+from edge_agent.tools import Manual, NotSent, Tool
 from edge_agent.tools.build import Place
 from edge_agent.tools.mail import make
 from edge_agent.tools.mail.lines import Desk, Line
@@ -97,6 +97,27 @@ async def test_a_missing_secret_means_that_nothing_was_sent(tmp_path: Path) -> N
         await send.send(mail(), mail().key)
     assert caught.value.code == "secret.missing"
     assert await send.ask(mail().key, mail()) is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "said"),
+    [
+        ("send", {"to": ["bo@city.example"], "subject": "Case 7", "text": "x"}, "Case 7"),
+        ("draft", {"to": ["bo@city.example"], "subject": "Case 7", "text": "x"}, "Case 7"),
+        ("flag", {"message": "1.7", "flag": "seen", "on": True}, "seen"),
+        ("move", {"message": "1.7", "to": "Archive"}, "Archive"),
+    ],
+)
+async def test_what_a_person_said_happened_is_undone_by_a_person(
+    tmp_path: Path, verb: str, arguments: dict[str, Value], said: str
+) -> None:
+    tool = tools(tmp_path, smtp=SMTP, imap=IMAP)[f"post.{verb}"]
+    action = Action(tool.name, arguments, "PA-1")
+    undo = tool.undo(action, {"told_by": "bo"})
+    assert isinstance(undo, Manual) and said in undo.steps[0]
+    with pytest.raises(Unavailable) as caught:
+        await tool.observe(action, action.key, {"told_by": "bo"})
+    assert caught.value.code == "mail.unknown"
 
 
 # --- what a mail is made of ---------------------------------------------------------------------------------------

@@ -66,6 +66,16 @@ def deliver(person: Person, *raws: bytes) -> list[str]:
     return [ref for _, _, ref in person.box.look("INBOX")]
 
 
+async def settled(tool: Tool, action: Action) -> Receipt:
+    """As the engine does it: what was surely not done is tried again."""
+    for _ in range(50):
+        try:
+            return await tool.send(action, action.key)
+        except NotSent:
+            await asyncio.sleep(0.1)
+    return await tool.send(action, action.key)
+
+
 # --- what they promise --------------------------------------------------------------------------------------------
 
 
@@ -478,9 +488,9 @@ async def test_a_server_killed_in_the_middle_of_changes_loses_and_doubles_nothin
     after = tools(ada, tmp_path)
     for action in actions:
         try:
-            await after[action.tool].send(action, action.key)
+            await settled(after[action.tool], action)
         except Unavailable as error:  # killed between copying and removing: both are there, and a person is asked
-            assert "lies in" in error.message
+            assert "lies in" in error.message, error
     assert len(ada.box.ids("Drafts")) == 6
     everywhere = {*ada.box.ids("INBOX"), *ada.box.ids("Archive")}
     assert everywhere == {f"<case.{n}@example.org>" for n in range(6)}

@@ -257,6 +257,11 @@ async def test_its_undo_takes_it_off_the_screen(desktop: Desktop) -> None:
     assert isinstance(desk["desk.close"].undo(undo, {}), Manual)
 
 
+def test_what_a_person_said_was_shown_is_closed_by_a_person() -> None:
+    undo = tools("")["desk.show"].undo(show(7), {"told_by": "bo"})
+    assert isinstance(undo, Manual) and "Case 7" in undo.steps[0]
+
+
 async def test_a_number_of_a_daemon_that_is_gone_closes_nothing(desktop: Desktop) -> None:
     desk = tools(desktop)
     action = show(1)
