@@ -155,11 +155,11 @@ class LogReader:
         """The newest checkpoint the hub countersigned, as (size, note with its cosignature); with ``beyond``, the
         first one of more than so many entries."""
         if beyond is None:
-            row = self._one("SELECT size, CAST(note AS BLOB) FROM cosigned ORDER BY size DESC LIMIT 1")
+            row = self._one("SELECT size, note FROM cosigned ORDER BY size DESC LIMIT 1")
         else:
-            row = self._one(
-                "SELECT size, CAST(note AS BLOB) FROM cosigned WHERE size > ? ORDER BY size LIMIT 1", beyond
-            )
+            row = self._one("SELECT size, note FROM cosigned WHERE size > ? ORDER BY size LIMIT 1", beyond)
+        if row is not None and not isinstance(row[1], bytes):
+            raise _corrupt("a countersigned checkpoint is damaged")
         return (row[0], row[1]) if row else None
 
     def cosigned_size(self) -> int:
@@ -226,8 +226,8 @@ class LogReader:
         return None
 
     def _fits(self, size: int, root: bytes, data: bytes) -> bool:
-        row = self._one("SELECT CAST(note AS BLOB) FROM entry WHERE seq = ? AND note IS NOT NULL", size - 1)
-        if row is None or data[:32] != leaf_hash(data[32:]):
+        row = self._one("SELECT note FROM entry WHERE seq = ?", size - 1)
+        if row is None or not isinstance(row[0], bytes) or data[:32] != leaf_hash(data[32:]):
             return False
         try:
             return parse_checkpoint(split_note(row[0])[0]).root == root == self.root_at(size)

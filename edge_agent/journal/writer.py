@@ -2,7 +2,8 @@
 
 An ``append`` that returned is on the disk: SQLite in WAL mode with ``synchronous=FULL``. Calls that arrive together, or
 while a commit is under way, share one commit, and the one signature and fsync it costs. A failed commit changes nothing
-and fails only its own callers; the log goes on from where it was.
+and fails only its own callers; the log goes on from where it was. (Where it was the disk's sync that failed, and the
+power fails too before the next commit, the failed one may be found there after all: whole, under its checkpoint.)
 
 Commits are made by a thread of their own, so that a slow disk holds up nobody else. Where the disk has shown that a
 commit takes less than a millisecond, the event loop makes it itself: handing it over and back would take as long again.
@@ -66,7 +67,8 @@ class Journal(LogReader):
         if newest is None:
             self._hold_to(0)
             return Frontier(), 0
-        last = self._one("SELECT CAST(data AS BLOB) FROM entry WHERE seq = ?", size - 1)[0]
+        row = self._one("SELECT CAST(data AS BLOB) FROM entry WHERE seq = ?", size - 1)
+        last = row[0] if row else b""
         try:
             frontier = Frontier.load(size, self.node)
             checkpoint = open_checkpoint(newest[1], self.origin, self._key.public)

@@ -189,6 +189,7 @@ def damage(folder: Path, sql: str) -> None:
         "INSERT INTO entry (seq, run, type, data, tree) VALUES (4, '', 'source.refused', '{}', zeroblob(32))",
         "UPDATE entry SET seq = 9 WHERE seq = 3",
         "INSERT INTO cosigned VALUES (3, CAST('junk' AS BLOB))",
+        "INSERT INTO cosigned VALUES (3, 'text')",
     ],
 )
 def test_an_end_that_does_not_hold_is_refused(tmp_path: Path, sql: str) -> None:
