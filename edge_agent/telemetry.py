@@ -11,31 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent.journal import Journal, LogReader
 from shared import __version__
 from shared.entries import Entry, RunOpenedV1
 from shared.errors import OutriderError, Unavailable
 from shared.runs import Device, Run
-from shared.telemetry import Meter, Outbox, Parcel, Series, Span, gauges, spans, text, trace_root
-from shared.telemetry import otel as forms
-
-if TYPE_CHECKING:
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from shared.telemetry import Meter, Outbox, Parcel, Sender, Series, Span, ended_spans, gauges, text
+from shared.telemetry.otel import missing
+from shared.telemetry.sending import Exporter
 
 _RESUMED = 100  # runs in trouble whose entries are read at the start,
 _RESUMED_STEPS = 500  # unless they have more steps than this
 _TIMEOUT_S = 5.0  # of one request, with its retries
-_REFUSALS = 5  # of the same traces, before they are given up
-_SPANS = 1000  # in one request
 
 
 class Telemetry:
-    """Use it in one event loop; only ``_Sender`` works in a thread."""
+    """Use it in one event loop; only sending works in a thread."""
 
     def __init__(
         self,
@@ -63,8 +57,6 @@ class Telemetry:
         self._began = now()
         self._meter = Meter()
         self._outbox = Outbox()
-        self._lost = 0
-        self._refusals = 0
         self._resume()
 
     def _resume(self) -> None:
@@ -103,115 +95,53 @@ class Telemetry:
         SDK costs some megabytes, so that too waits for one."""
         if not self._endpoint:
             return
-        sender: _Sender | None = None
+        sender: Sender | None = None
         try:
             while True:
                 await asyncio.sleep(self._every_s)
                 try:
                     if sender is None:
-                        sender = await asyncio.to_thread(
-                            _Sender, self._endpoint, self._name, self._log, self._journal.origin
-                        )
-                    await self._send(sender)
+                        sender = await asyncio.to_thread(self._sender)
+                    series, at = self._series(), self._now()
+                    await asyncio.to_thread(sender.send, series, began=self._began, at=at, spans_of=self._spans_of)
                 except OutriderError as error:
                     self._trouble(error)
+                except Exception as error:  # noqa: BLE001 - a task root: sending must never end the agent
+                    said = f"{type(error).__name__}: {error}"
+                    self._trouble(Unavailable("telemetry.fault", said, advice="report it; it is tried again"))
         finally:
             if sender is not None:
                 sender.close()
 
-    async def _send(self, sender: _Sender) -> None:
-        series, at = self._series(), self._now()
-        await asyncio.to_thread(sender.numbers, series, self._began, at)
-        while parcels := self._outbox.next():
-            try:
-                await asyncio.to_thread(sender.traces, parcels)
-            except Unavailable:
-                self._put_back(parcels)
-                raise
-            self._refusals = 0
-        if self._outbox.lost > self._lost:
-            lost, self._lost = self._outbox.lost - self._lost, self._outbox.lost
-            raise Unavailable(
-                "telemetry.lost", f"the traces of {lost} runs could not be sent", advice="nothing: the log has them"
-            )
+    def _sender(self) -> Sender:
+        whose = {"service.name": "outrider-agent", "service.version": __version__, "service.instance.id": self._name}
+        return Sender(self._outbox, *_exporters(self._endpoint), whose=whose, endpoint=self._endpoint)
 
-    def _put_back(self, parcels: list[Parcel]) -> None:
-        """A receiver that takes the numbers, and again and again not these traces, will never take them."""
-        self._refusals += 1
-        if self._refusals < _REFUSALS:
-            self._outbox.again(parcels)
-        else:
-            self._refusals = 0
-            self._outbox.lost += len(parcels)
-
-
-class _Sender:
-    """Reads the log and sends, in whatever thread it is called in; ``close`` from any."""
-
-    def __init__(self, endpoint: str, name: str, log: Path, origin: str) -> None:
-        self._endpoint = endpoint
-        self._log = log
-        self._origin = origin
-        self._whose: Mapping[str, str] = {
-            "service.name": "outrider-agent",
-            "service.version": __version__,
-            "service.instance.id": name,
-        }
-        self._spans, self._metrics = _exporters(endpoint)
-
-    def numbers(self, series: list[Series], began: int, at: int) -> None:
-        from opentelemetry.sdk.metrics.export import MetricExportResult
-
-        data = forms.metrics_data(series, self._whose, began=began, at=at)
-        if self._metrics.export(data) is not MetricExportResult.SUCCESS:
-            raise self._refused()
-
-    def traces(self, parcels: list[Parcel]) -> None:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        waiting: list[Span] = []
+    def _spans_of(self, parcels: Sequence[Parcel]) -> list[Span]:
+        """In a thread, with a reader of its own."""
         with contextlib.closing(LogReader(self._log)) as reader:
-            for parcel in parcels:
-                waiting += _ended(reader, parcel, self._origin)
-                while len(waiting) >= _SPANS or (waiting and parcel is parcels[-1]):
-                    made = forms.readable_spans(waiting[:_SPANS], self._whose)
-                    if self._spans.export(made) is not SpanExportResult.SUCCESS:
-                        raise self._refused()
-                    del waiting[:_SPANS]
 
-    def _refused(self) -> Unavailable:
-        return Unavailable(
-            "telemetry.unreachable",
-            f"{self._endpoint} did not take the telemetry",
-            advice="check OUTRIDER_OTLP_ENDPOINT and the collector; it is tried again",
-        )
+            def opened(run: str) -> RunOpenedV1 | None:
+                first = reader.has_run(run)
+                return first.facts if first is not None and isinstance(first.facts, RunOpenedV1) else None
 
-    def close(self) -> None:
-        """Ends what waits between two attempts as well."""
-        self._spans.shutdown()  # type: ignore[no-untyped-call]  # the SDK's has no annotation
-        self._metrics.shutdown()
+            return [
+                span
+                for parcel in parcels
+                for span in ended_spans(
+                    reader.run_entries(parcel.run), parcel.seq, origin=self._journal.origin, opened=opened
+                )
+            ]
 
 
-def _ended(reader: LogReader, parcel: Parcel, origin: str) -> list[Span]:
-    """The spans of a run as it was at its end, without those of an end before a retry."""
-
-    def opened(run: str) -> RunOpenedV1 | None:
-        first = reader.has_run(run)
-        return first.facts if first is not None and isinstance(first.facts, RunOpenedV1) else None
-
-    entries = [entry for entry in reader.run_entries(parcel.run) if entry.seq <= parcel.seq]
-    found = spans(entries, origin=origin, root=trace_root(parcel.run, opened))
-    return [span for span in found if span.attempt == found[-1].attempt]
-
-
-def _exporters(endpoint: str) -> tuple[OTLPSpanExporter, OTLPMetricExporter]:
+def _exporters(endpoint: str) -> tuple[Exporter, Exporter]:
     """OpenTelemetry's own. The standard variables (``OTEL_EXPORTER_OTLP_HEADERS``, ``..._CERTIFICATE``) hold for them,
     but not the endpoint's: that is a setting of the agent."""
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
-        raise forms.missing(error) from error
+        raise missing(error) from error
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # a failure is told as a trouble, not printed
     return (
         OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_TIMEOUT_S),

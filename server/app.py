@@ -153,11 +153,12 @@ def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextMa
         tasks = [
             asyncio.create_task(_every(_FLUSH_SECONDS, lambda: asyncio.to_thread(hub.devices.flush))),
             asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
-            asyncio.create_task(hub.telemetry.run()),
+            asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
         ]
         try:
             yield
         finally:
+            hub.telemetry.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,7 +42,6 @@ class Telemetry:
         """``origin`` is the hub's own log's, which names the hub; ``clock`` gives microseconds since 1970 UTC."""
         self._store = store
         self._endpoint = config.otlp_endpoint.rstrip("/")
-        self._every_s = config.otlp_seconds
         self._whose = {
             "service.name": "outrider-hub",
             "service.version": __version__,
@@ -53,6 +52,7 @@ class Telemetry:
         self._began = clock()
         self._meter = Meter()
         self._outbox = Outbox()
+        self._sender: Sender | None = None
         self._resume()
 
     def taken(self, device: str, moved: list[tuple[Entry, Run]]) -> None:
@@ -116,35 +116,28 @@ class Telemetry:
                 ("outrider_log_entries",): sum(int(held) for _, _, held in devices),
                 ("outrider_log_unsynced_entries",): int(conn.execute(behind).scalar() or 0),
             }
-            found |= {("outrider_runs_open", status): count for status, count in conn.execute(by_status).tuples()}
+            found |= {("outrider_runs_open", status): count for status, count in conn.execute(by_status)}
         return found | {("outrider_devices", state): count for state, count, _ in devices}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Send what there is every so many seconds; returns at once where no endpoint is configured. A failure is
-        logged and what it left is tried again."""
+    def send(self) -> None:
+        """Send what there is; nothing where no endpoint is configured. A failure is logged, and what it left is sent
+        the next time. Blocks; one caller at a time."""
         if not self._endpoint:
             return
-        sender: Sender | None = None
         try:
-            while True:
-                await asyncio.sleep(self._every_s)
-                try:
-                    if sender is None:
-                        sender = await asyncio.to_thread(self._sender)
-                    await asyncio.to_thread(self._send, sender)
-                except OutriderError as error:
-                    _log.warning("%s: %s (%s)", error.code, error.message, error.advice)
-        finally:
-            if sender is not None:
-                sender.close()
+            if self._sender is None:
+                exporters = _exporters(self._endpoint)
+                self._sender = Sender(self._outbox, *exporters, whose=self._whose, endpoint=self._endpoint)
+            self._sender.send(self._series(), began=self._began, at=self._clock(), spans_of=self._spans_of)
+        except OutriderError as error:
+            _log.warning("%s: %s (%s)", error.code, error.message, error.advice)
 
-    def _sender(self) -> Sender:
-        return Sender(self._outbox, *_exporters(self._endpoint), whose=self._whose, endpoint=self._endpoint)
-
-    def _send(self, sender: Sender) -> None:
-        sender.send(self._series(), began=self._began, at=self._clock(), spans_of=self._spans_of)
+    def close(self) -> None:
+        """Ends a sending that waits to try again."""
+        if self._sender is not None:
+            self._sender.close()
 
     def _spans_of(self, parcels: Sequence[Parcel]) -> list[Span]:
         """The same spans that the devices themselves would send."""

@@ -9,9 +9,10 @@ from shared.telemetry.meter import Meter, Series, gauges
 from shared.telemetry.metrics import METRICS, Metric
 from shared.telemetry.outbox import Outbox, Parcel
 from shared.telemetry.prometheus import CONTENT_TYPE, text
-from shared.telemetry.spans import ATTRIBUTES, Span, spans, trace_root
+from shared.telemetry.sending import Sender
+from shared.telemetry.spans import ATTRIBUTES, Span, ended_spans, spans, trace_root
 
 __all__ = [
-    "ATTRIBUTES", "CONTENT_TYPE", "METRICS", "Meter", "Metric", "Outbox", "Parcel", "Series", "Span", "gauges", "spans",
-    "text", "trace_root",
+    "ATTRIBUTES", "CONTENT_TYPE", "METRICS", "Meter", "Metric", "Outbox", "Parcel", "Sender", "Series", "Span",
+    "ended_spans", "gauges", "spans", "text", "trace_root",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared import entries as e
 
 _MOST = 2048
-_AT_ONCE = 128
+_AT_ONCE = 16  # runs whose traces are in memory together
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Outbox:
         with self._lock:
             self._waiting.extendleft(reversed(parcels))
             self._trim()
+
+    def lose(self, number: int) -> None:
+        """So many were given up."""
+        with self._lock:
+            self.lost += number
 
     def _trim(self) -> None:
         while len(self._waiting) > self._most:

@@ -107,6 +107,16 @@ def spans(entries: Iterable[e.Entry], *, origin: str, root: str = "") -> list[Sp
     return maker.done() if maker is not None else []
 
 
+def ended_spans(
+    entries: Iterable[e.Entry], until: int, *, origin: str, opened: Callable[[str], e.RunOpenedV1 | None]
+) -> list[Span]:
+    """What is sent of a run that entry ``until`` closed: its spans as they were then, without those that an end before
+    a retry has sent already. ``opened`` as for ``trace_root``."""
+    mine = [entry for entry in entries if entry.seq <= until]
+    found = spans(mine, origin=origin, root=trace_root(mine[0].run, opened)) if mine else []
+    return [span for span in found if span.attempt == found[-1].attempt]
+
+
 def _hash(kind: str, *parts: str) -> str:
     return hashlib.sha256("\n".join((f"outrider/{kind}/v1", *parts)).encode("utf-8", "surrogatepass")).hexdigest()
 

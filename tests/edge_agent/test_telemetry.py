@@ -209,7 +209,7 @@ async def test_both_ends_are_sent_where_the_first_was_still_waiting(tmp_path: Pa
 async def test_many_spans_go_in_several_requests(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.telemetry._SPANS", 3)
+    monkeypatch.setattr("shared.telemetry.sending._SPANS", 3)
     with shop(tmp_path) as made:
         watched = Watched(made.rig, receiver.endpoint)
         await made.begin()
@@ -287,6 +287,17 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeyp
         await watched.until(lambda: bool(watched.troubles))
         assert watched.troubles[0].code == "telemetry.missing"
         assert "outrider[telemetry]" in watched.troubles[0].advice
+
+
+async def test_a_fault_in_sending_does_not_end_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(endpoint: str) -> None:
+        raise RuntimeError("no more threads")
+
+    monkeypatch.setattr("edge_agent.telemetry._exporters", broken)
+    with shop(tmp_path) as made:
+        watched = Watched(made.rig, "http://127.0.0.1:9")
+        await watched.until(lambda: len(watched.troubles) > 1)
+        assert {error.code for error in watched.troubles} == {"telemetry.fault"}
 
 
 # --- what it costs ------------------------------------------------------------------------------------------------

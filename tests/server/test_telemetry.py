@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.app import open_hub
 from server.config import METRICS_FILE, HubConfig
 from server.ingest import Ingest
 from server.telemetry import Telemetry
@@ -20,7 +20,7 @@ from shared.errors import OutriderError
 from shared.telemetry.spans import spans
 from tests.fakes import FakeDevice
 from tests.otlp import Receiver
-from tests.server.conftest import Rooms, Serving
+from tests.server.conftest import Rooms, Served, Serving
 
 MINUTE = 60
 
@@ -176,19 +176,7 @@ def test_the_token_is_not_the_operators(serving_hub: Serving) -> None:
 # --- OTLP ---------------------------------------------------------------------------------------------------------
 
 
-async def until(telemetry: Telemetry, holds: Callable[[], Any]) -> None:
-    work = asyncio.create_task(telemetry.run())
-    try:
-        async with asyncio.timeout(20):
-            while not holds():
-                assert not work.done()
-                await asyncio.sleep(0.01)
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-
-
-async def test_a_receiver_gets_what_the_device_itself_would_send(rooms: Rooms, receiver: Receiver) -> None:
+def test_a_receiver_gets_what_the_device_itself_would_send(rooms: Rooms, receiver: Receiver) -> None:
     telemetry = watch(rooms, receiver.endpoint)
     one, two = rooms.join("one"), rooms.join("two")
     runs = [(device, device.decide_alone("PA-1")) for device in (one, two)]
@@ -199,7 +187,8 @@ async def test_a_receiver_gets_what_the_device_itself_would_send(rooms: Rooms, r
         for device, run in runs
         for span in spans([w.entry for w in device.written if w.entry.run == run], origin=device.origin)
     }
-    await until(telemetry, lambda: len(receiver.spans) >= len(wanted))
+    telemetry.send()
+    telemetry.close()
     assert {span.span_id.hex() for span in receiver.spans} == wanted and len(receiver.spans) == len(wanted)
     assert len({span.trace_id for span in receiver.spans}) == 2, "a run of the same name on each device"
     assert "outrider.devices" in receiver.metrics
@@ -207,20 +196,38 @@ async def test_a_receiver_gets_what_the_device_itself_would_send(rooms: Rooms, r
     assert dict(whose)["service.name"] == "outrider-hub" and dict(whose)["service.instance.id"] == "hub/1"
 
 
-async def test_a_receiver_that_does_not_answer_is_logged(
+def test_a_receiver_that_does_not_answer_is_logged(
     rooms: Rooms, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.status["/v1/metrics"] = 403
     telemetry = watch(rooms, receiver.endpoint)
-    await until(telemetry, lambda: "telemetry.unreachable" in caplog.text)
+    telemetry.send()
+    telemetry.close()
+    assert "telemetry.unreachable" in caplog.text
     device = rooms.join()
     device.decide_alone("PA-1")
     rooms.sync(device)
     assert total(telemetry.text(), "outrider_runs_closed_total") == 1
 
 
-async def test_without_an_endpoint_nothing_is_sent(rooms: Rooms) -> None:
+def test_without_an_endpoint_nothing_is_sent(rooms: Rooms) -> None:
     telemetry = watch(rooms)
-    async with asyncio.timeout(1):
-        await telemetry.run()
-    assert telemetry.text()
+    telemetry.send()
+    telemetry.close()
+    assert telemetry._sender is None and telemetry.text()
+
+
+def test_a_serving_hub_sends_by_itself(home: Path, receiver: Receiver) -> None:
+    with open_hub(HubConfig(home=home, port=0, otlp_endpoint=receiver.endpoint, otlp_seconds=1)) as hub:
+        hub.releases.init_repository()
+        served = Served(hub)
+        try:
+            device = served.serving.join()
+            device.decide_alone("PA-1")
+            hub.ingest.accept(device.id, device.batch())
+            end = time.monotonic() + 20
+            while not receiver.spans and time.monotonic() < end:
+                time.sleep(0.05)
+        finally:
+            served.stop()
+    assert {span.name.split()[0] for span in receiver.spans} == {"invoke_agent", "step", "plan", "execute_tool"}
