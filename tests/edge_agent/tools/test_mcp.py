@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edge_agent.tools import Manual, NotSent, Tool
+from edge_agent.tools.build import Place
 from edge_agent.tools.conformance import ToolContract
 from edge_agent.tools.mcp import make, pins
 from shared.actions import Action
@@ -26,12 +27,24 @@ from tests.edge_agent.tools.mcp_rig import accepted, action, alive, children, pl
 Tools = dict[str, Tool]
 EVERYTHING = "@modelcontextprotocol/server-everything"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem"
+_REVIEWED: dict[str, pins.Accepted] = {}
 GIT = str(Path(sys.executable).with_name("mcp-server-git"))
 
 
 def started(package: str, *arguments: str) -> dict[str, Any]:
     command, *more = npm.program(package)
     return {"command": command, "args": [*more, *arguments]}
+
+
+async def reviewed(where: Place, given: dict[str, Any]) -> Tools:
+    """The tools of a server that is reviewed by the first test that needs it: it says the same to all of them."""
+    if where.name not in _REVIEWED:
+        await accepted(where, given)
+        found = pins.load(where.state)
+        assert found is not None
+        _REVIEWED[where.name] = found
+    pins.save(where.state, _REVIEWED[where.name])
+    return {tool.name.removeprefix(f"{where.name}."): tool for tool in make(where, given)}
 
 
 async def failure(tool: Tool, **arguments: Any) -> OutriderError:
@@ -85,7 +98,7 @@ def remote() -> Iterator[Remote]:
 async def everything(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Tools]:
     remote = request.getfixturevalue("remote") if request.param == "http" else None
     given = {"url": remote.url} if remote else started(EVERYTHING, "stdio")
-    tools = await accepted(place(tmp_path, "all"), {**given, "timeout_s": 10})
+    tools = await reviewed(place(tmp_path, "all"), {**given, "timeout_s": 10})
     yield tools
     await tools["echo"].close()
 
@@ -140,7 +153,7 @@ async def test_a_long_call_is_cut_off(everything: Tools) -> None:
 
 async def test_the_program_gets_no_environment_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "hunter2")
-    tools = await accepted(place(tmp_path, "all"), {**started(EVERYTHING, "stdio"), "env": {"COLOUR": "blue"}})
+    tools = await reviewed(place(tmp_path, "all"), {**started(EVERYTHING, "stdio"), "env": {"COLOUR": "blue"}})
     said = (await send(tools["get-env"])).details["text"]
     assert '"COLOUR": "blue"' in said
     assert "hunter2" not in said and "GITHUB_TOKEN" not in said
@@ -148,7 +161,7 @@ async def test_the_program_gets_no_environment_but_its_own(tmp_path: Path, monke
 
 
 async def test_a_program_killed_in_a_call_leaves_a_doubt(tmp_path: Path) -> None:
-    tools = await accepted(place(tmp_path, "all"), started(EVERYTHING, "stdio"))
+    tools = await reviewed(place(tmp_path, "all"), started(EVERYTHING, "stdio"))
     await send(tools["echo"], message="x")
     call = asyncio.create_task(failure(tools["trigger-long-running-operation"], duration="60", steps="2"))
     await asyncio.sleep(0.5)
@@ -160,7 +173,7 @@ async def test_a_program_killed_in_a_call_leaves_a_doubt(tmp_path: Path) -> None
 
 
 async def test_an_address_that_goes_away_and_comes_back(tmp_path: Path, remote: Remote) -> None:
-    tools = await accepted(place(tmp_path, "all"), {"url": remote.url, "timeout_s": 10})
+    tools = await reviewed(place(tmp_path, "all"), {"url": remote.url, "timeout_s": 10})
     await send(tools["echo"], message="x")
     call = asyncio.create_task(failure(tools["trigger-long-running-operation"], duration="60", steps="2"))
     await asyncio.sleep(0.5)
@@ -184,7 +197,7 @@ async def test_an_address_that_goes_away_and_comes_back(tmp_path: Path, remote: 
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[Tools]:
     (tmp_path / "desk").mkdir()
-    tools = await accepted(place(tmp_path, "fs"), started(FILESYSTEM, str(tmp_path / "desk")))
+    tools = await reviewed(place(tmp_path, "fs"), started(FILESYSTEM, str(tmp_path / "desk")))
     yield tools
     await tools["read_text_file"].close()
 
@@ -216,7 +229,7 @@ async def test_another_version_of_the_program_is_blocked_until_it_is_reviewed(tm
     """The same program with one word of a description changed, as an update would bring it."""
     (tmp_path / "desk").mkdir()
     where, given = place(tmp_path, "fs"), started(FILESYSTEM, str(tmp_path / "desk"))
-    old = await accepted(where, given)
+    old = await reviewed(where, given)
     await old["read_text_file"].close()
     # Node finds the copy's libraries where they always were.
     folder = Path(given["args"][0]).parent
@@ -269,7 +282,7 @@ def subjects(folder: Path) -> list[str]:
 
 
 async def test_a_commit_happens_once(tmp_path: Path, repository: Path) -> None:
-    tools = await accepted(place(tmp_path, "git"), {"command": GIT, "args": ["--repository", str(repository)]})
+    tools = await reviewed(place(tmp_path, "git"), {"command": GIT, "args": ["--repository", str(repository)]})
     commit = tools["git_commit"]
     assert (commit.effect, commit.risk, commit.idempotent) == ("irreversible", "medium", False)
     assert tools["git_status"].effect == "read"
@@ -290,7 +303,7 @@ async def test_a_checkout_whose_server_is_killed_leaves_a_doubt_and_is_not_sent_
     tmp_path: Path, repository: Path
 ) -> None:
     """A hook holds git after the deed was done: the answer is lost, nobody knows, and nothing is tried again."""
-    tools = await accepted(place(tmp_path, "git"), {"command": GIT, "args": ["--repository", str(repository)]})
+    tools = await reviewed(place(tmp_path, "git"), {"command": GIT, "args": ["--repository", str(repository)]})
     git(repository, "commit", "-q", "--allow-empty", "-m", "first")
     git(repository, "branch", "other")
     hook = repository / ".git" / "hooks" / "post-checkout"
@@ -322,13 +335,7 @@ class Contract(ToolContract):
         script.write_text(f"#!/bin/sh\nexec {command}\n")
         script.chmod(0o755)
         self.script, self.where, self.given = script, place(root, name), {"command": str(script), "start_s": 10}
-        kept = root.parent / f"{name}-accepted.json"
-        if kept.exists():  # reviewed by the first of these tests
-            self.where.state.mkdir(parents=True)
-            shutil.copy(kept, self.where.state / pins.FILE)
-        else:
-            asyncio.run(accepted(self.where, self.given))
-            shutil.copy(self.where.state / pins.FILE, kept)
+        asyncio.run(reviewed(self.where, self.given))
 
     def make_tool(self) -> Tool:
         found = {tool.name: tool for tool in make(self.where, self.given)}
@@ -382,17 +389,3 @@ class TestBranching(Contract):
     async def effects(self, action: Action | None) -> int:
         found = git(self.folder, "branch", "--format=%(refname:short)", "--list", "case-*").split()
         return len(found) if action is None else found.count(str(action.arguments["branch_name"]))
-
-
-class TestReading(Contract):
-    verb = "all.get-sum"
-
-    @pytest.fixture(autouse=True)
-    def world(self, tmp_path: Path) -> None:
-        self.prepare(tmp_path, "all", started(EVERYTHING, "stdio"))
-
-    def good_action(self, n: int) -> Action:
-        return Action(self.verb, {"a": f"{n}.5", "b": "1"}, f"case {n}")
-
-    async def state(self) -> Any:
-        return None
