@@ -252,7 +252,7 @@ def test_the_starters_rules_are_told() -> None:
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
 _KIND_OF = {**dict(zip(KINDS, KINDS, strict=True)), "NotSent": "Unavailable"}  # NotSent: surely nothing happened
 # Calls whose text arguments are codes: our errors, what a run or question ended with, and what the console shows.
-_CALLS = {*_KIND_OF, "Failure", "Next", "_broken", "_bad", "drop", "_void"}
+_CALLS = {*_KIND_OF, "Failure", "Next", "_broken", "_bad", "drop", "_void", "_leave"}
 _OUTCOMES = {name for name, value in vars(outcomes).items() if value in outcomes.OUTCOMES and isinstance(value, str)}
 # What looks like a code and is none: tools, groups of entry points, modules, an operator's name space, file names that
 # are constants, paths of a playbook.
