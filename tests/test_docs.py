@@ -21,6 +21,7 @@ import typer
 from edge_agent.config import PREFIX, Config
 from edge_agent.tools.build import GROUP as TOOLS
 from server.config import HubConfig
+from server.store.tables import METADATA
 from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP, SERVICES
 from shared.entries import FACTS
@@ -260,7 +261,7 @@ NO_CODES = {
     "register.decide", "person.confirm", GROUP, SERVICES, TOOLS, "cel.cel", "com.microsoft", "accepted.json",
     "server.log", "approvals.roles", "context.memory", "trigger.folder",
 }  # fmt: skip
-_FILE = re.compile(r".*\.(json|toml|log|db|key|lock|cedar|token|sqlite3(-wal|-shm)?)")
+_FILE = re.compile(r".*\.(json|toml|log|db|key|lock|cedar|token|sqlite3(-wal|-shm|-head)?)")
 ENTRY_TYPES = {name for name, _ in FACTS}
 
 
@@ -374,6 +375,13 @@ def test_source_files_named_in_a_page_exist(path: Path) -> None:
     for name in named(path.read_text("utf-8")):
         if re.fullmatch(r"(shared|edge_agent|server|installers|tests)/[\w./-]*", name):
             assert (ROOT / name).exists(), name
+
+
+def test_the_files_page_names_every_table_of_both_databases() -> None:
+    schema = (ROOT / "edge_agent" / "journal" / "schema.py").read_text("utf-8")
+    of_log = set(re.findall(r"^CREATE (?:TABLE|VIEW) (\w+)", schema, re.MULTILINE))
+    assert of_log
+    assert of_log | set(METADATA.tables) <= named(page("reference/files.md"))
 
 
 def test_functions_named_in_the_architecture_exist() -> None:
