@@ -172,6 +172,8 @@ class Meter:
 
 def _bounded(kept: _Kept, labels: tuple[str, ...]) -> tuple[str, ...]:
     """The labels as they are counted."""
+    if labels in kept.values:
+        return labels
     key = tuple(_value(seen, label) for seen, label in zip(kept.seen, labels, strict=True))
     return key if key in kept.values or len(kept.values) < _SERIES else (_OTHER,) * len(labels)
 

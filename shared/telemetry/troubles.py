@@ -45,14 +45,17 @@ class Troubles:
 
     def take(self, device: str, entry: e.Entry, run: Run) -> list[Turn]:
         """What began and ended with an entry; ``run`` is the run after it."""
-        mine = self._open.get((device, run.id), {})
+        mine, begun = self._open.get((device, run.id)), _begun(entry, run)
+        if mine is None and not begun:
+            return []
+        mine = mine or {}
         turns = []
         for (step, trouble), since in [*mine.items()]:
             end = _end(run, step, trouble)
             if end:
                 del mine[step, trouble]
                 turns.append(Turn(trouble, end, max(0, entry.at - since)))
-        for found in _begun(entry, run):
+        for found in begun:
             if found not in mine:
                 mine[found] = entry.at
                 turns.append(Turn(found[1]))
