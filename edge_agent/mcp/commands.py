@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_agent.config import read_config
+from shared.errors import Unavailable
 
 _PLAIN: Any = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 mcp = typer.Typer(name="mcp", help="Offer the agent's tools to an assistant that speaks MCP.", **_PLAIN)
@@ -28,6 +30,8 @@ def offer(
     ] = 30,
 ) -> None:
     """Speak MCP on standard input and output. Each call becomes a run of the agent that is running."""
+    if importlib.util.find_spec("mcp") is None:
+        raise Unavailable("mcp.missing", "the package mcp is not installed", advice="pip install 'outrider[tools]'")
     import anyio
 
     from edge_agent.mcp.desk import Running

@@ -184,7 +184,7 @@ class Session:
 
     async def _start(self) -> _Worker:
         if importlib.util.find_spec("mcp") is None:
-            raise NotSent("mcp.missing", "the package mcp is not installed", advice="pip install 'outrider[mcp]'")
+            raise NotSent("mcp.missing", "the package mcp is not installed", advice="pip install 'outrider[tools]'")
         first = opening(self._settings, self._place, self._environ)
         env = worker_environment(self._settings, self._environ)
         try:

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
+from typer.testing import CliRunner
 
+from edge_agent.mcp.commands import mcp
+from shared.errors import Unavailable
 from tests import npm
 from tests.edge_agent.mcp.agent_api import TOOLS, Agent, serving
 
@@ -187,6 +190,12 @@ async def test_a_fraction_arrives_as_text_and_what_does_not_fit_is_refused(agent
         none = await client.call_tool("desk_note", {"text": "x", "outrider_subject": 7})
         assert none.is_error and "mcp.arguments" in text(none)
     assert [asked["arguments"] for asked in agent.asked] == [{"cents": "0.1"}]
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = CliRunner().invoke(mcp, ["--home", str(tmp_path)])
+    assert isinstance(done.exception, Unavailable) and done.exception.code == "mcp.missing"
 
 
 def inspect(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
