@@ -84,8 +84,8 @@ def commands() -> dict[str, click.Command]:
 
 
 def options(command: click.Command) -> set[str]:
-    found = {opt for parameter in command.params for opt in parameter.opts if parameter.param_type_name == "option"}
-    return found - TYPERS_OWN
+    given = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    return {opt for parameter in given for opt in (*parameter.opts, *parameter.secondary_opts)} - TYPERS_OWN
 
 
 def described() -> dict[str, str]:
