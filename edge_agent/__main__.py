@@ -34,7 +34,7 @@ agent = typer.Typer(help="Run this computer's agent.", **_PLAIN)
 run_commands.add_to(agent)
 agent.add_typer(secret)
 agent.add_typer(mcp)
-audit = typer.Typer(help="Verify a log offline.", **_PLAIN)
+audit = typer.Typer(help="Verify a log, prove one entry of it, check a proof: all offline.", **_PLAIN)
 memory = typer.Typer(help="See and fill the agent's memory.", **_PLAIN)
 
 
@@ -140,11 +140,6 @@ def _table(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
 # --- audit --------------------------------------------------------------------------------------------------------
 
 
-@audit.callback()
-def _audit() -> None:
-    """Verify a log offline."""  # with a callback it stays a group: alone, `verify` would be swallowed
-
-
 @audit.command()
 def verify(
     file: Annotated[Path | None, typer.Argument(help="A log file (log.sqlite3 of a device).")] = None,
@@ -175,6 +170,70 @@ def verify(
         )
     if report["error"] is not None:
         raise typer.Exit(1)
+
+
+@audit.command()
+def prove(
+    entry: Annotated[int, typer.Argument(min=0, help="The entry's place in the log: its seq.")],
+    home: HomeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Write the proof to this file, not to the terminal.")] = None,
+    body: Annotated[bool, typer.Option("--body", help="Put the entry's shared body and its salt into it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the proof that one entry stands in this computer's log: a file that anyone checks with `audit check`."""
+    from edge_agent.audit import prove as make
+
+    data, shown = make(_home(home), entry, body=body)
+    if out is not None:
+        try:
+            out.write_bytes(data)
+        except OSError as error:
+            raise BadInput("audit.out", f"{out}: {error.strerror}", advice="name a file you may write") from error
+    if as_json:
+        _print(shown | {"proof": data.decode()})
+    elif out is None:
+        typer.echo(data.decode(), nl=False)
+    else:
+        witness = f" --witness {shown['witness_key']}" if shown["witness"] else ""
+        typer.echo(f"entry {entry} of {shown['origin']}, in its tree of {shown['size']}, is proved by {out}")
+        typer.echo(f"check it with: outrider audit check {out} --key {shown['key']}{witness}")
+        if not witness:
+            typer.echo("the hub has not countersigned it yet; sync, and make the proof again to have its word as well")
+
+
+@audit.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A proof made by `audit prove`.")],
+    key: Annotated[str, typer.Option(help="The log's public key: base64, or a C2SP vkey.")],
+    witness: Annotated[str, typer.Option(help="The hub's public key: what it countersigned must be there.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Check a proof with public keys alone: that the entry stands in the log, and who signed it. Exits 1 if not."""
+    from edge_agent.audit import check_file
+
+    shown = check_file(file, key, witness)
+    if as_json:
+        _print(shown)
+    elif shown["error"] is None:
+        found = shown["entry"]
+        typer.echo(
+            f"entry {shown['index']} ({found['type']}, {_utc(found['at'] // 1_000_000)}) of {shown['origin']} holds"
+        )
+        typer.echo(f"  in the tree of {shown['size']} entries with the root {shown['root']}, signed by the log's key")
+        if shown["witness"]:
+            typer.echo(f"  countersigned by {shown['witness']} at {_utc(shown['cosigned_at'])}")
+        typer.echo(f"  {json.dumps(found['facts'], ensure_ascii=False)}")
+        for name, value in shown["bodies"].items():
+            typer.echo(f"  its {name} body: {json.dumps(value, ensure_ascii=False)}")
+    else:
+        error = shown["error"]
+        typer.echo(f"[{error['code']}] {error['message']}\n  → {error['advice']}", err=True)
+    if shown["error"] is not None:
+        raise typer.Exit(1)
+
+
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ its own, in any process.
 
 from __future__ import annotations
 
+from edge_agent.journal.files import read_head
 from edge_agent.journal.jobs import Listener
 from edge_agent.journal.reader import LogReader
 from edge_agent.journal.writer import Journal
 
-__all__ = ["Journal", "Listener", "LogReader"]
+__all__ = ["Journal", "Listener", "LogReader", "read_head"]

@@ -73,11 +73,23 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _head(path: Path) -> Path:
+    return path.with_name(path.name + "-head")
+
+
+def read_head(path: Path) -> bytes:
+    """The copy of the newest checkpoint beside a log; empty when there is none."""
+    try:
+        return _head(path).read_bytes().rstrip(b"\0")
+    except OSError:
+        return b""
+
+
 class Head:
     """The copy of the newest checkpoint beside a log. One writer; a torn or foreign one counts as none."""
 
     def __init__(self, path: Path) -> None:
-        file = path.with_name(path.name + "-head")
+        file = _head(path)
         try:
             file.touch(mode=0o600)
             self._handle = file.open("r+b", buffering=0)
@@ -85,11 +97,6 @@ class Head:
             raise Unavailable(
                 "log.read-only", f"{file}: {error.strerror}", advice="mount it writable, check its owner"
             ) from error
-
-    def read(self) -> bytes:
-        """The note as kept; empty when there is none."""
-        self._handle.seek(0)
-        return (self._handle.read() or b"").rstrip(b"\0")
 
     def write(self, note: bytes) -> None:
         """Keep a note; not synced. A disk that will not take it does not stop the log: the commit itself is there."""

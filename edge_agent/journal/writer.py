@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edge_agent.database import unwritable
 from edge_agent.journal.commits import Commits
-from edge_agent.journal.files import Head
+from edge_agent.journal.files import Head, read_head
 from edge_agent.journal.jobs import Append, Chore, Cosign, Job, Listener, settle
 from edge_agent.journal.reader import LogReader
 from edge_agent.journal.store import Store
@@ -89,7 +89,7 @@ class Journal(LogReader):
             except BadInput as error:
                 raise Tampered("log.corrupt", f"a countersigned checkpoint: {error.message}", advice=_ADVICE) from error
         try:
-            head = open_checkpoint(self._head.read(), self.origin, self._key.public)
+            head = open_checkpoint(read_head(self._path), self.origin, self._key.public)
         except (BadInput, Tampered):
             return  # none, torn by a power cut, or another log's: it tells nothing
         self._reaches(head, size, "were here before")

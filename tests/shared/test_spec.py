@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared import limits, protocol
-from shared.codec import b64
+from shared import limits, proof, protocol
+from shared.codec import b64, unb64
 from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
 from shared.memory import KINDS, NAME_CHARS, PARTS, TEXT_CHARS, Item, create, item_id
@@ -40,6 +40,16 @@ def checkpoint() -> str:
     return cosign_note(note, "city", HUB, examples.AT // 1_000_000).decode().rstrip("\n")
 
 
+def proved() -> str:
+    nodes = {(level, index): node for level, index, node in Frontier().extend(map(leaf_hash, (opened.data, run.data)))}
+    note = f"{checkpoint()}\n".encode()
+    return proof.make(opened.data, 0, lambda level, index: nodes[level, index], note, {}).decode().rstrip("\n")
+
+
+def proof_extra() -> str:
+    return unb64(proved().split("\n")[1].removeprefix("extra "), what="the example").decode()
+
+
 def frame(kind: type[protocol.Message]) -> str:
     return protocol.encode(next(message for message in examples.MESSAGES if type(message) is kind))
 
@@ -59,6 +69,8 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
         "run-entry": lambda: run.data.decode(),
         "body": lambda: pretty(run.bodies["shared"]),
         "checkpoint": checkpoint,
+        "proof": proved,
+        "proof-extra": proof_extra,
     },
     "link.md": {
         "challenge": lambda: frame(protocol.Challenge),
