@@ -13,16 +13,15 @@ where the verdict is ``ask`` from a person's answer to exactly that action.
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any, final
 
 import cedarpy
 import msgspec
 
-from shared import limits
+from shared import cedar
 from shared.actions import Action
-from shared.errors import BadInput, Refused
+from shared.cedar import Rule
+from shared.errors import Refused
 
 ALLOW, ASK, DENY = "allow", "ask", "deny"
 
@@ -47,17 +46,14 @@ HOST_RULES = {
 _ACTIONS = ({"type": "Action", "id": "execute"}, {"type": "Action", "id": "execute_unattended"})
 _FORMS = 32  # the guard has one or two; a bound all the same
 _ENTITIES = cedarpy.Entities.from_json_str("[]")
-# Context fields that came after the first schema, each with a value of its type.
-_OPTIONAL = {"risk": '""', "undo": "true", "source": '""', "run_actions": "1", "run_cents": "1"}
-_DURATION = re.compile(r"[0-9]{1,4}[smh]")
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
-_DEEPENS = re.compile(r"&&|\|\||[=!<>]=?|[-+*.(\[{]|\b(?:if|has|like|in|is)\b")
-# What the guard asks about. A schema that lacks it could only ever deny.
-_PROBES = [
-    f'permit (principal is Device, action == Action::"{action}", resource is Tool);'
-    for action in ("execute", "execute_unattended")
-]
+# Context fields that came after the first schema, each with a value of its type and one of another.
+_OPTIONAL = {
+    "risk": ('""', "1"),
+    "undo": ("true", "1"),
+    "source": ('""', "1"),
+    "run_actions": ("1", '""'),
+    "run_cents": ("1", '""'),
+}
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,17 +62,6 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     tool: str
     context: dict[str, int | bool | str]
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """What a rule's author wrote beside it. ``about`` is for the person who is asked. Of a rule that holds an action
-    back: ``@people("2")`` so many different people must approve; ``@similar("1h")`` one may approve all actions like it
-    for so long; ``@local("yes")`` the answer may be given at the agent's own computer."""
-
-    about: str = ""
-    people: int = 1
-    similar_s: int = 0
-    local: bool = False
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -111,15 +96,15 @@ class Policy:
     def __init__(self, text: str, schema: str, *, where: str = "policy.cedar") -> None:
         """Raises ``BadInput``: ``policy.schema``, ``.parse``, ``.empty``, ``.template``, ``.rule-id``, ``.rule-twice``,
         ``.invalid``, ``.too-deep``."""
-        _refuse_deep(schema, "schema.cedarschema")
-        _refuse_deep(text, where)
-        self._schema = _parse_schema(schema)
-        self._policies = _parse_policies(text, where)
-        self.rules = _rules(text, where)
-        _validate(text, schema, where)
-        self._reads = _context_read(text)
+        cedar.refuse_deep(schema, "schema.cedarschema")
+        cedar.refuse_deep(text, where)
+        self._schema = cedar.parse_schema(schema)
+        self._policies = cedar.parse_policies(text, where)
+        self.rules = cedar.rules(text, where)
+        cedar.validate(text, schema, where)
+        self._reads = cedar.context_read(text)
         self._forms: set[tuple[Any, ...]] = set()  # names and types of contexts that Cedar found to fit the schema
-        self._knows = {name for name, probe in _OPTIONAL.items() if _declares(schema, name, probe)}
+        self._knows = {name for name, probes in _OPTIONAL.items() if cedar.declares(schema, name, *probes)}
 
     def judge(self, request: Request) -> Verdict:
         """Never raises: what cannot be judged is denied."""
@@ -187,151 +172,6 @@ class Policy:
 def _reasons(result: Any) -> list[str]:
     names = result.diagnostics.id_annotations_by_reason
     return sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
-
-
-def _refuse_deep(text: str, where: str) -> None:
-    """Cedar's parser is native and recursive: a rule nested some thousand deep ends the whole process. Count first."""
-    bare = _QUOTED.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
-    line = 1
-    for rule in bare.split(";"):
-        if len(_DEEPENS.findall(rule)) > limits.POLICY_RULE_OPERATORS or _nesting(rule) > limits.POLICY_RULE_NESTING:
-            begins = line + rule[: len(rule) - len(rule.lstrip())].count("\n")
-            raise BadInput(
-                "policy.too-deep",
-                f"one rule has more than {limits.POLICY_RULE_OPERATORS} operators and brackets, or "
-                f"{limits.POLICY_RULE_NESTING} brackets within each other",
-                advice="split it into several rules",
-                where=f"{where}:{begins}",
-            )
-        line += rule.count("\n")
-
-
-def _nesting(rule: str) -> int:
-    depth = deepest = 0
-    for bracket in re.findall(r"[(\[{)\]}]", rule):
-        depth = depth + 1 if bracket in "([{" else max(depth - 1, 0)
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _parse_schema(schema: str) -> Any:
-    try:
-        parsed = cedarpy.Schema.from_str(schema)
-    except ValueError as error:
-        raise BadInput(
-            "policy.schema", str(error), advice="correct the schema and validate again", where="schema.cedarschema"
-        ) from error
-    for probe in _PROBES:
-        if not cedarpy.validate_policies(probe, schema).validation_passed:
-            raise BadInput(
-                "policy.schema",
-                "it must let Device execute and execute_unattended on Tool",
-                advice="declare both actions with appliesTo { principal: [Device], resource: [Tool], context: ... }",
-                where="schema.cedarschema",
-            )
-    return parsed
-
-
-def _parse_policies(text: str, where: str) -> Any:
-    try:
-        return cedarpy.PolicySet.from_str(text)
-    except ValueError as error:
-        raise BadInput(
-            "policy.parse", str(error), advice="correct the policy and validate again", where=where
-        ) from error
-
-
-def _context_read(text: str) -> frozenset[str] | None:
-    """The context fields that the rules read, ``None`` where that cannot be told.
-
-    Whether a request fits the schema depends on the names and types of its context alone, so once Cedar has found one
-    to fit, the like of it is judged without that check and with only the fields that matter: half the time. Actions in
-    groups exist in the schema only, so rules that speak of them are always judged with it.
-    """
-    bare = _QUOTED.sub(" ", text)
-    named = re.findall(r"\bcontext\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)", bare)
-    if len(named) != len(re.findall(r"\bcontext\b", bare)) or re.search(r"\baction\s+in\b", bare):
-        return None
-    return frozenset(named)
-
-
-def _declares(schema: str, name: str, probe: str) -> bool:
-    head = 'permit (principal is Device, action == Action::"execute", resource is Tool)'
-    rule = f"{head} when {{ context.{name} == {probe} }};"
-    return bool(cedarpy.validate_policies(rule, schema).validation_passed)
-
-
-def _rules(text: str, where: str) -> dict[str, Rule]:
-    """Each rule by its ``@id``. Cedar lets ids be missing or double; a verdict must name one rule."""
-    found: dict[str, Rule] = {}
-    parsed = json.loads(cedarpy.policies_to_json_str(text))
-    rules: dict[str, dict[str, Any]] = parsed["staticPolicies"]
-    if parsed["templates"]:
-        raise BadInput(
-            "policy.template",
-            "a rule with ?principal or ?resource is a template and would never apply",
-            advice="write the rule out",
-            where=where,
-        )
-    if not rules:
-        raise BadInput(
-            "policy.empty", "the policy has no rules", advice="permit something, or nothing can run", where=where
-        )
-    for number, rule in enumerate(rules.values(), 1):
-        annotations = rule.get("annotations") or {}
-        name = annotations.get("id") or ""
-        if not _ID.fullmatch(name):
-            raise BadInput(
-                "policy.rule-id",
-                f"rule {number} has the id {name!r}",
-                advice='give each rule an @id("lower-case-name") of its own',
-                where=where,
-            )
-        if name in found:
-            raise BadInput(
-                "policy.rule-twice",
-                f"two rules have the id {name!r}",
-                advice="rename one",
-                where=_place(where, text, name, last=True),
-            )
-        found[name] = _rule(name, annotations, _place(where, text, name))
-    return found
-
-
-def _rule(name: str, annotations: dict[str, str], where: str) -> Rule:
-    people, similar = annotations.get("people") or "1", annotations.get("similar") or "0s"
-    local = annotations.get("local")
-    if not re.fullmatch("[1-9]", people) or not _DURATION.fullmatch(similar) or local not in (None, "", "yes", "no"):
-        raise BadInput(
-            "policy.annotation",
-            f"rule {name} has an annotation that does not fit",
-            advice='write @people("2"), @similar("1h"), @local("yes")',
-            where=where,
-        )
-    seconds = int(similar[:-1]) * {"s": 1, "m": 60, "h": 3600}[similar[-1]]
-    return Rule(annotations.get("about") or "", int(people), seconds, local == "yes")
-
-
-def _place(where: str, text: str, rule: str, *, last: bool = False) -> str:
-    """``where`` with the line of a rule's ``@id``; Cedar's own messages have none."""
-    found = [match.start() for match in re.finditer(rf'@id\s*\(\s*"{re.escape(rule)}"', text)]
-    return f"{where}:{text.count(chr(10), 0, found[-1 if last else 0]) + 1}" if found else where
-
-
-def _validate(text: str, schema: str, where: str) -> None:
-    result = cedarpy.validate_policies(text, schema)
-    if result.validation_passed:
-        return
-    rules = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
-    names = {number: (rule.get("annotations") or {}).get("id", number) for number, rule in rules.items()}
-    errors = [(names.get(error.policy_id, ""), error.error, error.policy_id) for error in result.errors]
-    said = [message.replace(f"`{number}`", f"`{name}`") for name, message, number in errors]
-    raise BadInput(
-        "policy.invalid",
-        "; ".join(dict.fromkeys(said)) or "the policy does not fit its schema",
-        advice="correct the rule or extend the schema",
-        where=_place(where, text, errors[0][0]) if errors else where,
-    )
 
 
 # --- the right to act ---------------------------------------------------------------------------------------------
