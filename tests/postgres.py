@@ -50,6 +50,11 @@ class Postgres:
             "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8",
         )  # fmt: skip
 
+    @property
+    def socket(self) -> Path:
+        """Of the file system, for those who may enter the data folder."""
+        return self._data / f".s.PGSQL.{self.port}"
+
     def __enter__(self) -> Postgres:
         self.start()
         return self

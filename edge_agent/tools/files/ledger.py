@@ -74,8 +74,9 @@ class Book:
 
     def write(self, key: str, phase: str, change: Change, at: int) -> None:
         self._db.execute(
-            "INSERT INTO changes VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE SET phase = ?2, change = ?4",
-            (key, phase, at, canonical(change).decode()),
+            "INSERT INTO changes VALUES (:key, :phase, :at, :change)"
+            " ON CONFLICT (key) DO UPDATE SET phase = excluded.phase, change = excluded.change",
+            {"key": key, "phase": phase, "at": at, "change": canonical(change).decode()},
         )
 
     def keep(self, content: bytes) -> str:

@@ -7,13 +7,15 @@ on it, before anything was sent.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_agent.tools.sql.database import Database, Result, Run, away, busy, doubt, refused
 from edge_agent.tools.sql.statements import Query
@@ -22,6 +24,7 @@ from shared.errors import OutriderError
 if TYPE_CHECKING:
     from pg8000.native import Connection
 
+_ASK_TLS = struct.pack("!ii", 8, 80_877_103)  # PostgreSQL's SSLRequest
 _IDLE = 2  # connections kept
 _MAKING = 0x6F757472  # a lock of this number is held while the table of keys is made
 _BUSY = {"40001", "40P01", "55P03", "57014", "25P03"}  # serialization, deadlock, lock or statement timeout
@@ -57,6 +60,21 @@ class Address:
     unix_socket: str = ""
 
 
+@dataclass
+class _Link:
+    """A connection, and its socket: the driver does not surely close it when the other side is gone."""
+
+    driver: Connection
+    wire: socket.socket
+
+    def close(self) -> None:
+        with suppress(*_broken()):
+            self.driver.close()
+        with suppress(OSError):
+            if self.wire.fileno() != -1:
+                os.close(self.wire.detach())
+
+
 class Postgres(Database):
     """One database of a server."""
 
@@ -65,22 +83,22 @@ class Postgres(Database):
         self._address = address
         self._keys = keys
         self._timeout_s = timeout_s
-        self._idle: list[Connection] = []
+        self._idle: list[_Link] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[Run]:
-        connection, sound = self._begun(writes=writes), False
+        link, sound = self._begun(writes=writes), False
         try:
-            yield _runner(connection, writes=writes)
+            yield _runner(link.driver, writes=writes)
             with _telling(committing=writes):
-                connection.execute_simple("COMMIT")
+                link.driver.execute_simple("COMMIT")
             sound = True
         except OutriderError as error:
-            sound = error.code not in ("sql.unavailable", "sql.doubt") and _rolled_back(connection)
+            sound = error.code not in ("sql.unavailable", "sql.doubt") and _rolled_back(link.driver)
             raise
         finally:
-            self._give(connection, sound=sound)
+            self._give(link, sound=sound)
 
     def prepare(self, run: Run) -> None:
         if not self.prepared(run):
@@ -95,10 +113,10 @@ class Postgres(Database):
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection in idle:
-            _closed(connection)
+        for link in idle:
+            link.close()
 
-    def _begun(self, *, writes: bool) -> Connection:
+    def _begun(self, *, writes: bool) -> _Link:
         """A connection with a transaction begun on it. Nothing that this raises has changed anything."""
         limit = int(self._timeout_s * 1000)
         begin = f"BEGIN {'READ WRITE' if writes else 'READ ONLY'}; SET LOCAL statement_timeout = {limit}; "
@@ -106,39 +124,67 @@ class Postgres(Database):
         begin += "SET LOCAL synchronous_commit = on"
         while True:
             with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            kept = connection is not None
+                link = self._idle.pop() if self._idle else None
+            kept = link is not None
             try:
-                if connection is None:
-                    connection = self._connected()
-                connection.execute_simple(begin)
+                link = link or self._connected()
+                link.driver.execute_simple(begin)
             except _broken() as error:
-                if connection is not None:
-                    _closed(connection)
+                if link is not None:
+                    link.close()
                 if not kept:
                     raise _told(error, committing=False) from error
             else:
-                return connection
+                return link
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> _Link:
         from pg8000.native import Connection
 
         at = self._address
         password = at.password() if at.password else None
-        where: dict[str, Any] = {"unix_sock": at.unix_socket} if at.unix_socket else {"host": at.host, "port": at.port}
         # The server ends a statement at its limit; the connection's own is for a server that answers no more.
-        limit = 2 * self._timeout_s + 5
-        return Connection(
-            at.user, database=at.database, password=password, ssl_context=at.tls, timeout=limit,
-            application_name="outrider", **where,
-        )  # fmt: skip
+        wire = _wire(at, 2 * self._timeout_s + 5)
+        try:
+            driver = Connection(
+                at.user, database=at.database, password=password, application_name="outrider", sock=wire,
+                ssl_context=False,  # the wire has its own; ``None`` would try TLS and trust anybody
+            )  # fmt: skip
+        except BaseException:
+            with suppress(OSError):
+                if wire.fileno() != -1:
+                    os.close(wire.detach())
+            raise
+        return _Link(driver, wire)
 
-    def _give(self, connection: Connection, *, sound: bool) -> None:
+    def _give(self, link: _Link, *, sound: bool) -> None:
         with self._lock:
             if sound and len(self._idle) < _IDLE:
-                self._idle.append(connection)
+                self._idle.append(link)
                 return
-        _closed(connection)
+        link.close()
+
+
+def _wire(at: Address, timeout_s: float) -> socket.socket:
+    """A socket to the server, within TLS where the address says so. Raises ``OSError``."""
+    if at.unix_socket:
+        wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    else:
+        wire = socket.create_connection((at.host, at.port), timeout_s)
+    try:
+        wire.settimeout(timeout_s)
+        if at.unix_socket:
+            wire.connect(at.unix_socket)
+            return wire
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if at.tls is None:
+            return wire
+        wire.sendall(_ASK_TLS)
+        if wire.recv(1) != b"S":  # not a byte more: what follows must be TLS
+            raise ConnectionRefusedError("the server speaks no TLS")
+        return at.tls.wrap_socket(wire, server_hostname=at.host)
+    except BaseException:
+        wire.close()
+        raise
 
 
 def _runner(connection: Connection, *, writes: bool) -> Run:
@@ -191,8 +237,3 @@ def _rolled_back(connection: Connection) -> bool:
     except _broken():
         return False
     return True
-
-
-def _closed(connection: Connection) -> None:
-    with suppress(*_broken()):
-        connection.close()

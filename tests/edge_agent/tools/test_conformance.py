@@ -524,7 +524,11 @@ class TestRegister(ToolContract):
             return db.execute(sql, values).fetchall()
 
     async def effects(self, action: Action | None) -> int:
-        return len(self.rows("SELECT 1 FROM decisions WHERE ?1 IS NULL OR key = ?1", action and action.key))
+        return len(
+            self.rows(
+                "SELECT 1 FROM decisions" + (" WHERE key = ?" if action else ""), *([action.key] if action else [])
+            )
+        )
 
     async def state(self) -> Any:
         return self.rows("SELECT application_id, lane FROM decisions")

@@ -489,6 +489,14 @@ async def test_a_login_that_may_not_is_told_without_the_password(postgres_world:
         assert caught.value.code == code and PASSWORD not in str(caught.value)
 
 
+async def test_a_socket_of_this_computer_needs_no_tls(postgres_world: PostgresWorld, tmp_path: Path) -> None:
+    local = {"host": "", "tls": "verify", "socket": str(postgres_world.server.socket)}
+    assert (await do(crm(tmp_path, postgres_world, **local), act("add-note", customer=1, text="x")))["rows"] == 1
+    with pytest.raises(NotSent) as caught:
+        await do(crm(tmp_path, postgres_world, **{**local, "socket": "/no/such/socket"}), act("find-notes", customer=1))
+    assert caught.value.code == "sql.unavailable"
+
+
 async def test_without_its_password_nothing_is_sent(
     postgres_world: PostgresWorld, place: Callable[[str], Place]
 ) -> None:
