@@ -17,6 +17,7 @@ from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.desk import Counter
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
+from edge_agent.incoming import Incoming
 from edge_agent.journal import Journal
 from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.updates import Updates
@@ -31,18 +32,19 @@ from edge_agent.runner import Engine, Runner, Times
 from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Inbox, Intake
 from edge_agent.snapshots import Snapshots
+from edge_agent.telemetry import Telemetry
 from edge_agent.tools import Tool
 from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register
 from edge_agent.troubles import Troubles
 from shared.actions import Action
-from shared.entries import DeviceRevoked, Draft, Entry, LeaseTaken, ReleaseInstalled, ReleaseRefused
-from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
+from shared.entries import Entry
+from shared.errors import OutriderError, Unavailable
 from shared.keys import Envelope
 from shared.policy import Asking, Policy
 from shared.protocol import Status
-from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, open_signed
+from shared.release import Release
 from shared.runs import Run, Step
 
 _BATCH_TEXTS = 64
@@ -109,10 +111,26 @@ class Agent:
             at_once=config.runs_at_once,
             trouble=self.trouble,
         )
+        self._telemetry = Telemetry(
+            self._journal,
+            self._device,
+            log=home.log,
+            name=self.identity.name,
+            endpoint=config.otlp_endpoint,
+            every_s=config.otlp_seconds,
+            now=now_us,
+            trouble=self.trouble,
+        )
         self._counter = Counter(
-            self._journal, self._device, self._runner, self._hands, release=self._releases.get, metrics=lambda: ""
+            self._journal,
+            self._device,
+            self._runner,
+            self._hands,
+            release=self._releases.get,
+            metrics=self._telemetry.text,
         )
         self._intake = Intake(self._journal, self._device, taken=home.taken, refused=home.refused)
+        self._incoming = Incoming(self.identity, self._journal, self._device, self._runner, self._releases, self._use)
         self._link = Link(
             self.identity,
             load_key(home.keys / "link.key"),
@@ -142,6 +160,7 @@ class Agent:
                     self._embed_memory(),
                     self._show_life(),
                     self._serve_api(),
+                    self._telemetry.run(),
                     self._look_for_due(),
                 ):
                     group.create_task(work)
@@ -168,8 +187,8 @@ class Agent:
         self._lock.release()
 
     def _committed(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            self._device.fold(entry)
+        moved = [(entry, self._device.fold(entry)) for entry in entries]
+        self._telemetry.committed(moved)
         self._runner.committed(entries)
         self._snapshots.committed(self._device)
 
@@ -223,52 +242,7 @@ class Agent:
     # --- what the link brings (Receiver) --------------------------------------------------------------------------
 
     async def receive(self, envelope: Envelope) -> None:
-        key, device = self.identity.hub_public, self.identity.device
-        match envelope.purpose:
-            case "assignment":
-                await self._take_assignment(open_signed(envelope, Assignment, key, device))
-            case "lease":
-                await self._take_lease(open_signed(envelope, Lease, key, device))
-            case "order":
-                await self._runner.order(open_signed(envelope, Order, key, device), envelope)
-            case "answer":
-                await self._runner.answer(open_signed(envelope, Answer, key, device), envelope)
-            case "revocation":
-                said = open_signed(envelope, Revocation, key, device)
-                await self._journal.append(Draft(DeviceRevoked(device=device, by=self.identity.hub, code=said.code)))
-            case _:
-                raise BadInput("link.purpose", f"unknown message {envelope.purpose!r}", advice="update this agent")
-
-    async def _take_assignment(self, assignment: Assignment) -> None:
-        if now_us() > assignment.expires_at:
-            raise Refused("assignment.expired", "the assignment has expired", advice="check the clocks")
-        if self._device.release is not None and self._device.release.release == assignment.release:
-            return
-        try:
-            release = await self._releases.fetch(assignment.release)
-        except (Tampered, BadInput, Refused) as error:
-            await self._journal.append(Draft(ReleaseRefused(release=assignment.release, code=error.code)))
-            raise
-        facts = ReleaseInstalled(release=release.number, files=dict(release.manifest.files))
-        await self._journal.append(Draft(facts))
-        await self._use(release)
-        self._runner.wake_all()
-
-    async def _take_lease(self, lease: Lease) -> None:
-        held = self._device.lease
-        if held is not None and held.lease == lease.lease:
-            return
-        if held is not None and lease.issued_at < held.issued_at:
-            raise Refused("lease.older", "this lease is older than the one held", advice="check the hub's clock")
-        facts = LeaseTaken(
-            lease=lease.lease,
-            issued_at=lease.issued_at,
-            expires_at=lease.expires_at,
-            actions=lease.actions,
-            value_cents=lease.value_cents,
-        )
-        await self._journal.append(Draft(facts))
-        self._runner.wake_all(held=True)
+        await self._incoming.take(envelope)
 
     def status(self) -> Status:
         runs = self._device.runs.values()

@@ -50,6 +50,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     open_metrics: Annotated[
         bool, Meta(description="Serve /metrics of the local API without its token, for a Prometheus on this computer.")
     ] = False
+    otlp_endpoint: Annotated[
+        str, Meta(description="Base URL of an OTLP/HTTP receiver for metrics and traces; empty for none.")
+    ] = ""
+    otlp_seconds: Annotated[int, Meta(ge=1, le=3600, description="Seconds between two sendings to it.")] = 30
     inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
 
