@@ -115,7 +115,7 @@ class Agent:
             self._journal,
             self._device,
             log=home.log,
-            name=self.identity.name,
+            name=self.identity.device,
             endpoint=config.otlp_endpoint,
             every_s=config.otlp_seconds,
             now=now_us,
