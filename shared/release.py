@@ -48,10 +48,10 @@ class Lease(_Signed, frozen=True):
     value_cents: int
 
 
-class Answer(_Signed, frozen=True):
+class Answer(_Signed, frozen=True, omit_defaults=True):
     """A person's answer to an approval. ``action`` is the digest that was asked about; a correction names the digest
     and the arguments of the action that is to be done in its place. Until ``similar_until`` a yes covers actions like
-    this one as well; 0 where it does not."""
+    this one as well; where it does not it is left out, and the bytes are those of before there was such a thing."""
 
     approval: str
     device: str
@@ -186,13 +186,41 @@ class Release:
                     )
                 if step.planner == "triage":
                     self.setups[name, step.id] = self._prepare(book, step, path)
-                if step.run is not None and step.run not in self.playbooks:
-                    raise BadInput(
-                        "release.playbook",
-                        f"step {step.id} runs {step.run!r}, which is not in it",
-                        advice="add it",
-                        where=path,
-                    )
+                if step.run is not None:
+                    self._check_child(name, step, path)
+
+    def _check_child(self, name: str, step: PlaybookStep, path: str) -> None:
+        child = self.playbooks.get(step.run or "")
+        if child is None:
+            raise BadInput(
+                "release.playbook", f"step {step.id} runs {step.run!r}, which is not in it", advice="add it", where=path
+            )
+        unknown = [given for given in step.inputs if given not in child.inputs]
+        missing = [known for known, part in child.inputs.items() if part.required and known not in step.inputs]
+        said = ""
+        if child.trigger.assistant:
+            said = "which only an assistant can start"
+        elif unknown:
+            said = f"which has no input {unknown[0]!r}"
+        elif missing:
+            said = f"which needs the input {missing[0]!r}"
+        elif name in self._run_by(child):
+            said = "which in turn runs this one, for ever"
+        if said:
+            where = f"{path}: {step.id}"
+            advice = "correct the step, or the playbook it runs"
+            raise BadInput("release.child", f"step {step.id} runs {step.run!r}, {said}", advice=advice, where=where)
+
+    def _run_by(self, book: Playbook) -> set[str]:
+        """The playbooks that a run of this one may come to, itself included."""
+        found: set[str] = set()
+        left = [book.playbook]
+        while left:
+            one = left.pop()
+            if one not in found and one in self.playbooks:
+                found.add(one)
+                left.extend(step.run for step in self.playbooks[one].all_steps if step.run is not None)
+        return found
 
     def _prepare(self, book: Playbook, step: PlaybookStep, path: str) -> Setup:
         try:

@@ -21,6 +21,7 @@ from shared.release import (
     Answer,
     Assignment,
     Lease,
+    Order,
     Release,
     Revocation,
     open_release,
@@ -48,8 +49,10 @@ CORRECTED = Answer(
     "cd" * 32,
     {"lane": "sign", "work_type": None},
 )
+FOR_AN_HOUR = msgspec.structs.replace(APPROVED, similar_until=T + 3_600_000_000)
+ORDER = Order("o1", "d1", "run1", "mail#2", "not-happened", "eve", "clerk", T, "it is not in the outbox")
 REVOCATION = Revocation("d1", T, "device.lost")
-MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, REVOCATION]
+MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION]
 
 
 def code_of(kind: type[OutriderError], call: Any, *args: Any) -> str:
@@ -79,6 +82,19 @@ GOLDEN = {
         '"by":"eve","corrected":"","device":"d1","reason":"looks right","role":"clerk","run":"run1"}',
         "bGUHkxLHtOuEzaSMXDI9M2gE1yYKRaLbSDP8ntnMGibnKMTVHIC48v72L3yEZXGrLqyKBg6j3noqPkD9VblXBQ==",
     ),
+    "answer for an hour": (
+        FOR_AN_HOUR,
+        '{"action":"' + "ab" * 32 + '","answer":"approve","approval":"ap1","arguments":null,"at":1790000000000000,'
+        '"by":"eve","corrected":"","device":"d1","reason":"looks right","role":"clerk","run":"run1",'
+        '"similar_until":1790003600000000}',
+        "BluY/+nsGruOFEa0fJFtp8hVihrVkWPSLWTZ2UBTbw+4MH+IFOOxQzraXqWqQvP9+pIsp0HcnJ3DLoOBgPjTCA==",
+    ),
+    "order": (
+        ORDER,
+        '{"at":1790000000000000,"by":"eve","device":"d1","id":"o1","order":"not-happened",'
+        '"reason":"it is not in the outbox","role":"clerk","run":"run1","step":"mail#2"}',
+        "tEdyzYMuO+PBhL8pBXqFDSlymfKZvui6wcPHZnrXVgtMCmnAX5Pex0N79sjfSsupsd5xx0LL06yXLgTp+pK9DA==",
+    ),
     "revocation": (
         REVOCATION,
         '{"at":1790000000000000,"code":"device.lost","device":"d1"}',
@@ -87,10 +103,10 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("purpose", GOLDEN)
-def test_golden_bytes(purpose: str) -> None:
-    message, payload, signature = GOLDEN[purpose]
-    assert sign(message, HUB) == Envelope(purpose, payload, signature)
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_bytes(name: str) -> None:
+    message, payload, signature = GOLDEN[name]
+    assert sign(message, HUB) == Envelope(PURPOSES[type(message)], payload, signature)
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
@@ -100,7 +116,7 @@ def test_round_trip(message: Any) -> None:
 
 
 def test_every_message_has_a_purpose_of_its_own() -> None:
-    assert set(PURPOSES.values()) == set(GOLDEN)
+    assert set(PURPOSES) == {type(message) for message, *_ in GOLDEN.values()}
     assert len(set(PURPOSES.values())) == len(PURPOSES)
 
 
@@ -288,6 +304,61 @@ def test_what_must_fit_together() -> None:
     assert code_of(BadInput, opened, MANIFEST, FILES | {"playbooks/sorting.yaml": b"a: ["}) == "playbook.yaml"
 
 
+CHILD = """playbook: child
+version: 1
+owner: Clerks
+trigger: {manual: true}
+inputs: {number: {required: true}, words: {}}
+business_key: [number]
+steps: [{id: decide, tool: register.decide}]
+approvals: {roles: [clerk]}
+"""
+PARENT = CHILD.replace("child", "parent").replace(
+    "{id: decide, tool: register.decide}", '{id: kid, run: child, inputs: {number: "${inputs.number}"}}'
+)
+ASSISTED = """playbook: child
+version: 1
+owner: Clerks
+trigger: {assistant: true}
+inputs: {}
+business_key: []
+steps: [{id: act, planner: assistant, tools: [register.decide]}]
+approvals: {roles: [clerk]}
+"""
+
+
+def with_children(parent: str, child: str = CHILD) -> Release:
+    books = {"parent": "playbooks/parent.yaml", "child": "playbooks/child.yaml"}
+    files = {"playbooks/parent.yaml": parent.encode(), "playbooks/child.yaml": child.encode()}
+    return opened(MANIFEST | {"playbooks": MANIFEST["playbooks"] | books}, FILES | files)
+
+
+def test_a_playbook_that_runs_another() -> None:
+    assert set(with_children(PARENT).playbooks) == {"child", "parent", "sorting"}
+    assert code_of(BadInput, with_children, PARENT.replace("run: child", "run: nobody")) == "release.playbook"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "said"),
+    [
+        (
+            PARENT.replace("{number:", "{nummer:", 2).replace("{nummer: {req", "{number: {req"),
+            CHILD,
+            "no input 'nummer'",
+        ),
+        (PARENT.replace('{number: "$', '{words: "$'), CHILD, "needs the input 'number'"),
+        (PARENT, ASSISTED, "only an assistant"),
+        (PARENT.replace("run: child", "run: parent"), CHILD, "for ever"),
+        (PARENT, PARENT.replace("parent", "other").replace("child", "parent").replace("other", "child"), "for ever"),
+    ],
+)
+def test_a_playbook_that_cannot_be_run_so(parent: str, child: str, said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        with_children(parent, child)
+    assert caught.value.code == "release.child" and said in caught.value.message
+    assert caught.value.where in ("playbooks/parent.yaml: kid", "playbooks/child.yaml: kid")
+
+
 # --- the page -----------------------------------------------------------------------------------------------------
 
 PAGE = Path(shared.__file__).parent / "spec" / "release.md"
@@ -297,6 +368,7 @@ def test_the_examples_on_the_page_are_true() -> None:
     """The page's envelopes verify with the page's key, and its manifest parses."""
     blocks = re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     kinds = {purpose: kind for kind, purpose in PURPOSES.items()}
+    golden = {(envelope, payload) for _, payload, envelope in GOLDEN.values()}
     seen = set()
     for block in blocks:
         found = json.loads(block)
@@ -304,8 +376,9 @@ def test_the_examples_on_the_page_are_true() -> None:
             envelope = msgspec.convert(found, Envelope)
             open_signed(envelope, kinds[envelope.purpose], HUB.public, "d1")
             seen.add(envelope.purpose)
+            golden.discard((envelope.signature, envelope.payload))
         elif "made_at" in found:
             assert read_manifest(block.encode()).release == found["release"]
             seen.add("manifest")
-    assert seen == {*PURPOSES.values(), "manifest"}
+    assert seen == {*PURPOSES.values(), "manifest"} and golden == set(), "every golden envelope is shown"
     assert HUB.public.text in PAGE.read_text(encoding="utf-8")
