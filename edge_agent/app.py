@@ -36,7 +36,7 @@ from edge_agent.telemetry import Telemetry
 from edge_agent.tools import Tool
 from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
-from edge_agent.tools.register import Register
+from edge_agent.tools.register import Register, Withdraw
 from edge_agent.troubles import Troubles
 from shared.actions import Action
 from shared.entries import Entry
@@ -201,7 +201,7 @@ class Agent:
             found, troubles = {}, [error]
         for trouble in troubles:
             self.trouble(trouble)
-        own: list[Tool] = [Register(self._home.register), Confirm()]
+        own: list[Tool] = [Register(self._home.register), Withdraw(self._home.register), Confirm()]
         return {tool.name: tool for tool in own} | found
 
     # --- what the rooms ask ---------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from edge_agent.tools.mcp import pins
 from edge_agent.tools.mcp.settings import Settings as Mcp
 from edge_agent.tools.notify import Notify
 from edge_agent.tools.person import Confirm
-from edge_agent.tools.register import Register
+from edge_agent.tools.register import Register, Withdraw
 from edge_agent.tools.sql import Settings as Sql
 from edge_agent.tools.webhook import Settings as Webhook
 
@@ -151,7 +151,8 @@ def test_each_tool_stands_with_what_it_declares(kind: str, tmp_path: Path) -> No
 
 
 def test_the_tools_that_are_always_there_stand_with_what_they_declare(tmp_path: Path) -> None:
-    _check([Register(tmp_path / "register.sqlite3"), Confirm()], rows(section("Always there")))
+    register = tmp_path / "register.sqlite3"
+    _check([Register(register), Withdraw(register), Confirm()], rows(section("Always there")))
 
 
 def _check(tools: list[Tool], told: dict[str, list[str]]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from edge_agent.tools import Argument, Effect, Manual, NotSent, Receipt, Risk, Tool, check_arguments
 from edge_agent.tools.conformance import ToolContract, broken_promises
-from edge_agent.tools.register import Register
+from edge_agent.tools.register import Register, Withdraw
 from shared.actions import Action
 from shared.errors import BadInput, Refused, Unavailable
 
@@ -542,9 +542,41 @@ class TestRegister(ToolContract):
     async def mend_receiver(self) -> None:
         self.away.rename(self.file.parent)
 
-    @pytest.mark.xfail(strict=True, reason="register.decide says reversible, and no tool takes a decision back")
-    async def test_its_undo_is_what_its_effect_says(self) -> None:
-        await super().test_its_undo_is_what_its_effect_says()
+    def tool_named(self, name: str) -> Tool:
+        return {"register.decide": Register, "register.withdraw": Withdraw}[name](self.file)
+
+
+class TestWithdraw(TestRegister):
+    """And so does taking a decision back."""
+
+    @pytest.fixture(autouse=True)
+    async def decided(self, world: None) -> None:
+        """Every application these tests take back was decided before."""
+        for n in range(20):
+            arguments: dict[str, Any] = {"application_id": f"PA-{n}", "lane": "express", "reason": "same size"}
+            action = Action("register.decide", arguments, f"PA-{n}")
+            await Register(self.file).send(action, action.key)
+
+    def make_tool(self) -> Tool:
+        return Withdraw(self.file)
+
+    def good_action(self, n: int) -> Action:
+        return Action("register.withdraw", {"application_id": f"PA-{n}", "lane": "express"}, f"PA-{n}")
+
+    async def effects(self, action: Action | None) -> int:
+        sql = "SELECT 1 FROM withdrawals" + (" WHERE key = ?" if action else "")
+        return len(self.rows(sql, *([action.key] if action else [])))
+
+    async def state(self) -> Any:
+        return self.rows("SELECT application_id, lane FROM decisions ORDER BY application_id")
+
+    async def spoil(self, action: Action) -> None:
+        number = action.arguments["application_id"]
+        self.rows(
+            "INSERT INTO decisions VALUES ('other', ?, 'express', NULL, 'by hand', 1, 1)"
+            " ON CONFLICT (application_id) DO NOTHING",
+            number,
+        )
 
 
 def test_the_suite_needs_no_pytest(tmp_path: Path) -> None:

@@ -25,16 +25,16 @@ def decide(number: str = "PA-1", lane: str = "express", **more: Value) -> Action
 
 async def test_a_decision_can_be_asked_and_observed(register: Register) -> None:
     action = decide(work_type="roof")
-    assert await register.ask(action.key) is None
-    assert await register.observe(action, action.key) == (False, {})
+    assert await register.ask(action.key, action) is None
+    assert await register.observe(action, action.key, {}) == (False, {})
     receipt = await register.send(action, action.key)
     assert receipt.details["application_id"] == "PA-1"
-    known = await register.ask(action.key)
+    known = await register.ask(action.key, action)
     assert known is not None and known.details["lane"] == "express" and known.details["work_type"] == "roof"
-    matches, found = await register.observe(action, action.key)
+    matches, found = await register.observe(action, action.key, {})
     assert matches and found["decided_at"] > 0
     other = decide(lane="plan_review", work_type="roof")
-    assert (await register.observe(other, action.key))[0] is False
+    assert (await register.observe(other, action.key, {}))[0] is False
 
 
 async def test_a_key_sent_many_times_at_once_acts_once(register: Register, tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ async def test_a_decided_case_is_not_decided_otherwise(register: Register) -> No
     with pytest.raises(Refused) as caught:
         await register.send(second, second.key)
     assert caught.value.code == "register.decided"
-    assert await register.ask(second.key) is None
-    assert (await register.observe(first, first.key))[0]
+    assert await register.ask(second.key, second) is None
+    assert (await register.observe(first, first.key, {}))[0]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,8 @@ async def test_other_arguments_are_refused_before_anything_happens(
 async def test_a_register_out_of_reach_is_unavailable(tmp_path: Path) -> None:
     register = Register(tmp_path / "none" / "register.sqlite3")
     action = decide()
-    for work in (register.send(action, action.key), register.ask(action.key), register.observe(action, action.key)):
+    key = action.key
+    for work in (register.send(action, key), register.ask(key, action), register.observe(action, key, {})):
         with pytest.raises(Unavailable) as caught:
             await work
         assert caught.value.code == "register.unavailable"
