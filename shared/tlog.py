@@ -67,7 +67,7 @@ class Frontier:
         return [node for leaf in leaves for node in self.append(leaf)]
 
     def copy(self) -> Frontier:
-        made = Frontier()
+        made = object.__new__(Frontier)  # what fits here fits there
         made.size, made.peaks = self.size, self.peaks.copy()
         return made
 

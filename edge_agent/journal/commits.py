@@ -56,9 +56,16 @@ class Commits:
             drafts.insert(0, Draft(ClockStepped(behind_us=last - now)))
         at = max(now, last) if drafts else last
         frontier, opened, note = self.frontier.copy(), dict[str, int](), self._note
-        placed = [write(draft, frontier.size + n, at, secrets.token_bytes) for n, draft in enumerate(drafts)]
-        _weigh(placed)
-        rows = [self._row(written, frontier, opened) for written in placed]
+        rows: list[Row] = []
+        entries: list[Entry] = []
+        most = 0
+        for draft in drafts:
+            written = write(draft, frontier.size, at, secrets.token_bytes)
+            most += len(written.data) + sum(4 * len(body.data) for body in written.bodies.values())
+            rows.append(self._row(written, frontier, opened))
+            entries.append(written.entry)
+        if most > limits.BATCH_BYTES:  # perhaps, if its letters have four bytes each
+            _weigh(rows)
         if rows:
             note = self._signer.sign(frontier.size, frontier.root())
             rows[-1] = (*rows[-1][:6], note, *rows[-1][7:])
@@ -66,15 +73,17 @@ class Commits:
         self._store.insert(rows, opened, [(job.size, job.note) for job in jobs if isinstance(job, Cosign)])
         took = time.perf_counter() - began
         self.frontier, self.last_at, self._stepped, self._note = frontier, at, stepped, note
-        return [written.entry for written in placed], took
+        return entries, took
 
     def _row(self, written: Written, frontier: Frontier, opened: dict[str, int]) -> Row:
-        entry, bodies = written.entry, written.bodies
-        nodes = frontier.grow(leaf_hash(written.data))
+        entry, data, bodies = written.entry, written.data, written.bodies
+        nodes = frontier.grow(leaf_hash(data))
         tree = nodes[0] if len(nodes) == 1 else b"".join(nodes)
         first = self._first(entry, opened) if entry.run else None
+        if not bodies:
+            return (entry.seq, entry.run, first, entry.type, data, tree, None, None, None, None, None)
         shared, private = _beside(bodies.get("shared")), _beside(bodies.get("private"))
-        return (entry.seq, entry.run, first, entry.type, written.data, tree, None, *shared, *private)
+        return (entry.seq, entry.run, first, entry.type, data, tree, None, *shared, *private)
 
     def _first(self, entry: Entry, opened: dict[str, int]) -> int:
         """Where the entry's run began; here, if it did not."""
@@ -85,13 +94,15 @@ class Commits:
             first = opened[entry.run] = entry.seq
         return first
 
-    def look_after(self, *, now: bool = False) -> None:
+    @property
+    def unattended(self) -> bool:
+        """Whether it is time for ``look_after``."""
+        return time.monotonic() - self._looked >= _LOOK_S
+
+    def look_after(self) -> None:
         """From time to time, after commits: keep a copy of the newest checkpoint, and see whether the log's files are
         still where the next start will look for them."""
-        clock = time.monotonic()
-        if not now and clock - self._looked < _LOOK_S:
-            return
-        self._looked = clock
+        self._looked = time.monotonic()
         self._gone = self._gone or self._watched.gone()
         if self._gone and str(self._path) not in self._gone:
             self._store.fold()  # the file takes what the removed write-ahead log holds
@@ -103,12 +114,9 @@ def _beside(body: Body | None) -> tuple[str | None, str | None]:
     return (body.salt, body.data) if body else (None, None)
 
 
-def _weigh(placed: list[Written]) -> None:
+def _weigh(rows: list[Row]) -> None:
     """A commit travels whole. Where it is too large for that, several jobs are tried again one by one."""
-    most = sum(len(w.data) + sum(4 * len(body.data) for body in w.bodies.values()) for w in placed)
-    if most <= limits.BATCH_BYTES:  # however many bytes its letters have
-        return
-    weight = sum(len(w.data) + sum(len(body.data.encode()) for body in w.bodies.values()) for w in placed)
+    weight = sum(len(row[4]) + len((row[8] or "").encode()) + len((row[10] or "").encode()) for row in rows)
     if weight > limits.BATCH_BYTES:
         raise BadInput("log.too-large", f"{weight} bytes in one commit", advice="append fewer at once")
 

@@ -100,7 +100,7 @@ def _deliver(
 
 
 def _tell(here: asyncio.AbstractEventLoop | None, done: Waiter, outcome: Outcome) -> None:
-    if isinstance(done, asyncio.Future) and done.get_loop() is not here:
+    if isinstance(done, asyncio.Future) and done.get_loop() is not here:  # another loop than the journal's
         with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits there any more
             done.get_loop().call_soon_threadsafe(_set, done, outcome)
     else:

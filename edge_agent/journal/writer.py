@@ -146,7 +146,7 @@ class Journal(LogReader):
             return
         self._closed = True
         self._turns.close()
-        self._end.look_after(now=True)
+        self._end.look_after()
         super().close()  # the writer last: it then folds the write-ahead log into the file
         self._store.close()
         self._head.close()
@@ -210,7 +210,8 @@ class Journal(LogReader):
             return
         self._turns.took(took)
         settle(self._loop, self._listeners, jobs, entries)
-        self._try(self._end.look_after)
+        if self._end.unattended:
+            self._try(self._end.look_after)
         if self._store.due():
             self._chore(self._store.tidy)
 

@@ -30,7 +30,7 @@ KILLED = """
     journal = open_log(Path(sys.argv[1]))
     for n in range(30):
         journal.append_blocking([draft(str(n), shared={"x": "y" * 900})])
-    journal._end.look_after(now=True)
+    journal._end.look_after()
     print(journal.committed, flush=True)
     os.kill(os.getpid(), 9)
 """
