@@ -20,10 +20,8 @@ _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
 _DEEPENS = re.compile(r"&&|\|\||[=!<>]=?|[-+*.(\[{]|\b(?:if|has|like|in|is)\b")
 # What the guard asks about. A schema that lacks it could only ever deny.
-_PROBES = [
-    f'permit (principal is Device, action == Action::"{action}", resource is Tool);'
-    for action in ("execute", "execute_unattended")
-]
+ACTIONS = ("execute", "execute_unattended")
+_PROBES = [f'permit (principal is Device, action == Action::"{action}", resource is Tool);' for action in ACTIONS]
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -89,18 +87,39 @@ def parse_policies(text: str, where: str) -> Any:
         ) from error
 
 
-def context_read(text: str) -> frozenset[str] | None:
-    """The context fields that the rules read, ``None`` where that cannot be told.
+def context_read(text: str) -> dict[str, frozenset[str]] | None:
+    """The context fields that the rules about each of the guard's actions read, ``None`` where that cannot be told.
 
     Whether a request fits the schema depends on the names and types of its context alone, so once Cedar has found one
-    to fit, the like of it is judged without that check and with only the fields that matter: half the time. Actions in
-    groups exist in the schema only, so rules that speak of them are always judged with it.
+    to fit, the like of it is judged without that check and with only the fields that matter: a third of the time.
+    Actions in groups exist in the schema only, so rules that speak of them are always judged with it.
     """
-    bare = _QUOTED.sub(" ", text)
-    named = re.findall(r"\bcontext\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)", bare)
-    if len(named) != len(re.findall(r"\bcontext\b", bare)) or re.search(r"\baction\s+in\b", bare):
-        return None
-    return frozenset(named)
+    found: dict[str, set[str]] = {name: set() for name in ACTIONS}
+    for rule in json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"].values():
+        scope, read = rule["action"], set[str]()
+        if scope["op"] == "in" or not _note_reads([part["body"] for part in rule["conditions"]], read):
+            return None
+        for name, fields in found.items():
+            if scope["op"] == "All" or scope["entity"].get("id") == name:
+                fields |= read
+    return {name: frozenset(fields) for name, fields in found.items()}
+
+
+def _note_reads(node: Any, read: set[str]) -> bool:
+    """Gather the fields of the context that an expression names; false where it uses the context as a whole, or looks
+    at the action."""
+    if isinstance(node, list):
+        return all(_note_reads(part, read) for part in node)
+    if not isinstance(node, dict):
+        return True
+    if node.get("Var") in ("context", "action"):
+        return False
+    for name, part in node.items():
+        if name in (".", "has") and isinstance(part, dict) and part.get("left") == {"Var": "context"}:
+            read.add(part["attr"])
+        elif not _note_reads(part, read):
+            return False
+    return True
 
 
 def declares(schema: str, name: str, right: str, wrong: str) -> bool:
@@ -112,8 +131,9 @@ def declares(schema: str, name: str, right: str, wrong: str) -> bool:
     return bool(fits and not anything)
 
 
-def rules(text: str, where: str) -> dict[str, Rule]:
-    """Each rule by its ``@id``. Cedar lets ids be missing or double; a verdict must name one rule."""
+def rules(text: str, where: str, *, new: bool) -> dict[str, Rule]:
+    """Each rule by its ``@id``. Cedar lets ids be missing or double; a verdict must name one rule. A ``new`` policy may
+    have no annotations that mean nothing; in one that is in force already they stay as meaningless as they were."""
     found: dict[str, Rule] = {}
     parsed = json.loads(cedarpy.policies_to_json_str(text))
     rules: dict[str, dict[str, Any]] = parsed["staticPolicies"]
@@ -145,14 +165,14 @@ def rules(text: str, where: str) -> dict[str, Rule]:
                 advice="rename one",
                 where=_place(where, text, name, last=True),
             )
-        found[name] = _rule(name, rule, _place(where, text, name))
+        found[name] = _rule(name, rule, _place(where, text, name), new=new)
     return found
 
 
 _KNOWN = ("id", "about", "people", "similar", "local")
 
 
-def _rule(name: str, rule: dict[str, Any], where: str) -> Rule:
+def _rule(name: str, rule: dict[str, Any], where: str, *, new: bool) -> Rule:
     annotations: dict[str, str | None] = rule.get("annotations") or {}
     action = rule["action"].get("entity") or {}
     may_ask = rule["effect"] == "forbid" and action.get("id") != "execute"
@@ -166,7 +186,7 @@ def _rule(name: str, rule: dict[str, Any], where: str) -> Rule:
                 where=where,
             )
 
-    for annotation in annotations:
+    for annotation in annotations if new else ():
         need(annotation in _KNOWN, f"@{annotation} means nothing here")
         need(may_ask or annotation in ("id", "about"), f"@{annotation} says how a person is asked, and it asks nobody")
     people, similar = annotations.get("people", "1"), annotations.get("similar", "0s")

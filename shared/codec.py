@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _PLAIN = frozenset((str, int, bool, type(None)))
+_TEXT = frozenset((str,))
 
 
 def canonical(value: Any) -> bytes:
@@ -35,31 +37,32 @@ def canonical(value: Any) -> bytes:
 
 
 def _check_plain(value: Any) -> None:
-    """Refuse what has no one form. Most values are text and numbers, so these are passed over before all else."""
-    kind = type(value)
-    if kind in _PLAIN:
+    """Refuse what has no one form. Most values are text and numbers, so all of these in one container are passed over
+    at once: every entry, body and action comes through here."""
+    if type(value) in _PLAIN:
         return
     if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            found = getattr(value, name)
-            if type(found) not in _PLAIN:
-                _check_plain(found)
+        _check_all(msgspec.structs.astuple(value))
     elif isinstance(value, float):
         raise BadInput(
             "codec.float", "a float stands in canonical data", advice="use integer cents, microseconds or permille"
         )
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise BadInput("codec.form", f"the key {key!r} is not text", advice="use plain JSON values")
-            if type(item) not in _PLAIN:
-                _check_plain(item)
+    elif isinstance(value, dict):
+        if not _TEXT.issuperset(map(type, value)):
+            for key in value:
+                if not isinstance(key, str):
+                    raise BadInput("codec.form", f"the key {key!r} is not text", advice="use plain JSON values")
+        _check_all(value.values())
     elif isinstance(value, list | tuple):
-        for item in value:
-            if type(item) not in _PLAIN:
-                _check_plain(item)
+        _check_all(value)
     elif isinstance(value, bytes | bytearray):
         raise BadInput("codec.form", f"a {type(value).__name__} has no one form", advice="use plain JSON values")
+
+
+def _check_all(values: Collection[Any]) -> None:
+    if not _PLAIN.issuperset(map(type, values)):
+        for value in values:
+            _check_plain(value)
 
 
 def parse(data: bytes | str, kind: type[T], *, code: str, what: str) -> T:

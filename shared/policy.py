@@ -13,6 +13,7 @@ where the verdict is ``ask`` from a person's answer to exactly that action.
 
 from __future__ import annotations
 
+import json
 from typing import Any, final
 
 import cedarpy
@@ -43,7 +44,7 @@ HOST_RULES = {
     "cedar:not-unattended": "No rule lets this be done without a person.",
 }
 
-_ACTIONS = ({"type": "Action", "id": "execute"}, {"type": "Action", "id": "execute_unattended"})
+_ACTIONS = tuple({"type": "Action", "id": name} for name in cedar.ACTIONS)
 _FORMS = 32  # the guard has one or two; a bound all the same
 _ENTITIES = cedarpy.Entities.from_json_str("[]")
 # Context fields that came after the first schema, each with a value of its type and one of another.
@@ -93,14 +94,14 @@ def deny(rule: str, *errors: str) -> Verdict:
 class Policy:
     """A parsed and validated policy. Parsing costs many times a verdict, so keep it."""
 
-    def __init__(self, text: str, schema: str, *, where: str = "policy.cedar") -> None:
-        """Raises ``BadInput``: ``policy.schema``, ``.parse``, ``.empty``, ``.template``, ``.rule-id``, ``.rule-twice``,
-        ``.invalid``, ``.too-deep``."""
+    def __init__(self, text: str, schema: str, *, where: str = "policy.cedar", new: bool = False) -> None:
+        """``new`` is one that is about to be published. Raises ``BadInput``: ``policy.schema``, ``.parse``, ``.empty``,
+        ``.template``, ``.rule-id``, ``.rule-twice``, ``.annotation``, ``.invalid``, ``.too-deep``."""
         cedar.refuse_deep(schema, "schema.cedarschema")
         cedar.refuse_deep(text, where)
         self._schema = cedar.parse_schema(schema)
         self._policies = cedar.parse_policies(text, where)
-        self.rules = cedar.rules(text, where)
+        self.rules = cedar.rules(text, where, new=new)
         cedar.validate(text, schema, where)
         self._reads = cedar.context_read(text)
         self._forms: set[tuple[Any, ...]] = set()  # names and types of contexts that Cedar found to fit the schema
@@ -110,20 +111,20 @@ class Policy:
         """Never raises: what cannot be judged is denied."""
         form = (tuple(request.context), tuple(map(type, request.context.values())))
         known = form in self._forms
-        context = request.context
-        if known and self._reads is not None:
-            context = {name: value for name, value in context.items() if name in self._reads}
+        reads = self._reads if known else None
         query = {
             "principal": {"type": "Device", "id": request.device},
             "resource": {"type": "Tool", "id": request.tool},
-            "context": context,
         }
         try:
             attended, alone = cedarpy.is_authorized_batch(
-                [query | {"action": action} for action in _ACTIONS],
+                [
+                    query | {"action": action, "context": _context(request.context, reads, action["id"])}
+                    for action in _ACTIONS
+                ],
                 self._policies,
                 _ENTITIES,
-                schema=None if known and self._reads is not None else self._schema,
+                schema=self._schema if reads is None else None,
             )
         # BaseException: cedarpy is native code, and a panic in it does not derive from Exception.
         except BaseException as error:
@@ -169,6 +170,14 @@ class Policy:
         return {name: value for name, value in full.items() if name not in _OPTIONAL or name in self._knows}
 
 
+def _context(full: dict[str, int | bool | str], reads: dict[str, frozenset[str]] | None, action: str) -> str:
+    """The context for one question, as Cedar parses it: what no rule reads costs it as much as what is read."""
+    if reads is None:
+        return json.dumps(full)
+    wanted = reads[action]
+    return json.dumps({name: value for name, value in full.items() if name in wanted})
+
+
 def _reasons(result: Any) -> list[str]:
     names = result.diagnostics.id_annotations_by_reason
     return sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
@@ -186,19 +195,22 @@ class Allowed:
     It cannot be changed, copied, pickled or derived from: each would be an ``Allowed`` that no verdict stands behind.
     """
 
-    __slots__ = ("action", "approval", "key", "step", "verdict")
+    __slots__ = ("action", "approval", "digest", "key", "step", "verdict")
 
     action: Action
     approval: str
+    digest: str
     key: str
     step: str
     verdict: Verdict
 
-    def __init__(self, mint: object, action: Action, verdict: Verdict, step: str, approval: str, time: int) -> None:
+    def __init__(
+        self, mint: object, action: Action, verdict: Verdict, step: str, approval: str, time: int, digest: str = ""
+    ) -> None:
         if mint is not _MINT:
             raise _forged()
-        given = {"action": action, "verdict": verdict, "step": step, "approval": approval, "key": action.key_for(time)}
-        for name, value in given.items():
+        given = {"action": action, "verdict": verdict, "step": step, "approval": approval, "digest": digest}
+        for name, value in (given | {"key": action.key_for(time)}).items():
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -227,12 +239,11 @@ def permit(
     ``time`` counts how often it is done anew (``Action.key_for``).
     Raises ``Refused('guard.denied' | 'guard.unapproved' | 'guard.mismatch')``.
     """
-    if judged != action.digest:
+    digest = action.digest
+    if judged != digest:
         raise Refused("guard.mismatch", "the verdict is about another action", advice="judge this action first")
-    if verdict.kind == ALLOW:
-        return Allowed(_MINT, action, verdict, step, approval, time)
-    if verdict.kind == ASK and approval and approved == action.digest:
-        return Allowed(_MINT, action, verdict, step, approval, time)
+    if verdict.kind == ALLOW or (verdict.kind == ASK and approval and approved == digest):
+        return Allowed(_MINT, action, verdict, step, approval, time, digest)
     if verdict.kind == ASK:
         raise Refused("guard.unapproved", "a person has not approved this action", advice="answer it in the console")
     raise Refused("guard.denied", f"denied by {', '.join(verdict.rules)}", advice="see the rule in the policy")

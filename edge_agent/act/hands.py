@@ -27,9 +27,12 @@ from shared.policy import Allowed
 
 def intent(allowed: Allowed) -> IntentRecorded:
     """The facts to commit before ``perform``."""
-    action = allowed.action
     return IntentRecorded(
-        step=allowed.step, action=action.digest, tool=action.tool, key=allowed.key, approval=allowed.approval
+        step=allowed.step,
+        action=allowed.digest,
+        tool=allowed.action.tool,
+        key=allowed.key,
+        approval=allowed.approval,
     )
 
 
@@ -107,8 +110,13 @@ class Hands:
             return call.failed(error)
 
     async def _send(self, call: _Call) -> Draft:
-        """Send, and again after what may pass, within the tool's back-off."""
-        gate, backoff = self._gates[call.tool.name], call.tool.backoff
+        """Send, and again after what may pass, within the tool's back-off. What is needed for a second try is set up
+        when the first has failed: nearly none does, and it costs more than all else here."""
+        try:
+            return await self._try(call)
+        except (NotSent, _Silence) as error:
+            first = error
+        backoff = call.tool.backoff
         tries = stamina.retry_context(
             on=(NotSent, _Silence),
             attempts=backoff.attempts,
@@ -119,34 +127,41 @@ class Hands:
         )
         async for attempt in tries:
             with attempt:
+                if attempt.num == 1:
+                    raise first
                 call.attempts = attempt.num
-                if call.silent:
-                    known = await self._ask_again(call)
-                    if known is not None:
-                        return call.result(known, "asked")
-                try:
-                    await gate.enter()
-                    receipt = await call.send()
-                except NotSent:
-                    gate.failed()
-                    if call.silent:  # this one did not leave, but an earlier one may have arrived
-                        raise _Silence from None
-                    raise
-                except Unavailable:
-                    gate.failed()
-                    call.silent = True
-                    if not call.repeatable:
-                        return call.doubt()
-                    if attempt.num == backoff.attempts:
-                        known = await self._ask_again(call)
-                        return call.result(known, "asked") if known is not None else call.doubt()
-                    raise _Silence from None
-                except OutriderError:
-                    gate.worked()
-                    raise
-                gate.worked()
-                return call.result(receipt, "sent")
+                return await self._try(call)
         raise AssertionError("the loop returns or raises")
+
+    async def _try(self, call: _Call) -> Draft:
+        """Send once. Raises ``NotSent`` or ``_Silence`` where another try may follow."""
+        gate = self._gates[call.tool.name]
+        if call.silent:
+            known = await self._ask_again(call)
+            if known is not None:
+                return call.result(known, "asked")
+        try:
+            await gate.enter()
+            receipt = await call.send()
+        except NotSent:
+            gate.failed()
+            if call.silent:  # this one did not leave, but an earlier one may have arrived
+                raise _Silence from None
+            raise
+        except Unavailable:
+            gate.failed()
+            call.silent = True
+            if not call.repeatable:
+                return call.doubt()
+            if call.attempts == call.tool.backoff.attempts:
+                known = await self._ask_again(call)
+                return call.result(known, "asked") if known is not None else call.doubt()
+            raise _Silence from None
+        except OutriderError:
+            gate.worked()
+            raise
+        gate.worked()
+        return call.result(receipt, "sent")
 
     async def _ask_again(self, call: _Call) -> Receipt | None:
         """What the tool says of the key. Raises ``_Silence`` where nobody answers and sending could do it twice."""

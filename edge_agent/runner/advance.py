@@ -40,7 +40,7 @@ from shared.entries import (
 )
 from shared.errors import OutriderError
 from shared.playbook import seconds
-from shared.policy import ALLOW, Asking, Verdict, permit
+from shared.policy import ALLOW, Allowed, Asking, Verdict, permit
 from shared.release import Release
 from shared.runs import UNDO, Device, Move, Next, Run, Step, moves
 
@@ -71,14 +71,14 @@ class Rooms:
 
 class Advance:
     """One run on its way in one task. ``fresh`` are the steps whose intent this task wrote and whose effect has not
-    been started; any other open intent was found, and must be settled."""
+    been started, each with the right to start it; any other open intent was found, and must be settled."""
 
     def __init__(self, rooms: Rooms, turn: Turn, nudge: asyncio.Event) -> None:
         self._r = rooms
         self._turn = turn
         self._scene = Scene(turn, playbook_of(turn.run, rooms.release), local=rooms.times.local)
         self._nudge = nudge
-        self._fresh: dict[str, Action] = {}
+        self._fresh: dict[str, Allowed] = {}
         self._judged: set[str] = set()  # steps whose verdict was given in this stretch, under what holds now
         self._stuck: set[str] = set()  # steps that cannot go on until something happens
         self._busy: dict[asyncio.Task[list[Draft]], str] = {}
@@ -145,7 +145,7 @@ class Advance:
         tool = self._r.hands.find(action.tool)
         assert step.plan is not None
         return Case(
-            action=action.digest,
+            action=step.action,  # ``Scene.action`` has held it against this digest
             tool=action.tool,
             label=str(action.arguments.get("lane") or step.plan.label),
             effect=tool.effect if tool else "irreversible",
@@ -219,9 +219,9 @@ class Advance:
             return
         allowed = self._allowed(step)
         self._turn.add(intent(allowed))
-        self._fresh[step.id] = allowed.action
+        self._fresh[step.id] = allowed
 
-    def _allowed(self, step: Step) -> Any:
+    def _allowed(self, step: Step) -> Allowed:
         assert step.verdict is not None
         action = self._scene.action(step)
         base = step.id.removeprefix(UNDO)
@@ -352,10 +352,10 @@ class Advance:
         if move.move is Move.OBSERVE:
             return self._observe(step)
         fresh = self._fresh.pop(step.id, None)
-        return self._settle(step) if fresh is None else self._perform(step)
+        return self._settle(step) if fresh is None else self._perform(step, fresh)
 
-    async def _perform(self, step: Step) -> list[Draft]:
-        return await self._or_give_up(step, self._r.hands.perform(self._turn.run.id, self._allowed(step)))
+    async def _perform(self, step: Step, allowed: Allowed) -> list[Draft]:
+        return await self._or_give_up(step, self._r.hands.perform(self._turn.run.id, allowed))
 
     async def _settle(self, step: Step) -> list[Draft]:
         assert step.intent is not None

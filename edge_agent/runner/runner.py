@@ -58,6 +58,10 @@ class Runner:
         self._put_offs: dict[str, int] = {}
         self._due: list[tuple[int, str]] = []
         self._due_changed = asyncio.Event()
+        self._children: dict[str, list[str]] = {}  # by parent: a look through all open runs at every end is too long
+        self._parents: dict[str, str] = {}
+        for run in (*device.runs.values(), *device.failed.values()):
+            self._note_parent(run.id, run.opened.parent)
 
     # --- scheduling -----------------------------------------------------------------------------------------------
 
@@ -85,16 +89,25 @@ class Runner:
         """What was just folded may be what another run waits for: a child that was opened or has ended."""
         for entry in entries:
             if isinstance(entry.facts, RunOpened) and entry.facts.parent:
+                self._note_parent(entry.run, entry.facts.parent)
                 self.wake(entry.run)
             elif isinstance(entry.facts, RunClosed | RunOrdered | UndoBegun):
                 self._wake_kin(entry.run)
 
     def _wake_kin(self, run_id: str) -> None:
         """The run that waits for this one, and those that this one waited for."""
-        for run in list(self._device.runs.values()):
-            waits = any(step.entered and step.entered.ref == run_id for step in run.steps.values())
-            if run.opened.parent == run_id or (waits and run_id in self._device.children):
-                self.wake(run.id)
+        if run_id in self._device.children and run_id in self._parents:
+            self.wake(self._parents[run_id])
+        for child in self._children.get(run_id, ()):
+            self.wake(child)
+        if run_id not in self._device.runs and run_id not in self._device.failed:
+            for child in self._children.pop(run_id, ()):
+                del self._parents[child]
+
+    def _note_parent(self, run_id: str, parent: str) -> None:
+        if parent and run_id not in self._parents:
+            self._parents[run_id] = parent
+            self._children.setdefault(parent, []).append(run_id)
 
     def event(self, ref: str) -> int:
         """An event is on the disk: wake the runs that wait for it; how many."""

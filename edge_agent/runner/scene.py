@@ -61,8 +61,8 @@ class Scene:
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
-    def remember(self, action: Action) -> None:
-        self._actions[action.digest] = action
+    def remember(self, action: Action, digest: str) -> None:
+        self._actions[digest] = action
 
     def action(self, step: Step) -> Action:
         """The action in force, read back from its body and checked against its digest."""
@@ -76,7 +76,7 @@ class Scene:
             raise Tampered(
                 "run.action", f"the action of {self.turn.run.id} was changed", advice="run `outrider audit verify`"
             )
-        self.remember(action)
+        self.remember(action, step.action)
         return action
 
     def planned(self, step: Step) -> Action:
@@ -112,7 +112,7 @@ class Scene:
 
     def fill(self, template: Any, name: str, **more: Any) -> Any:
         """A template's value for one step of the run."""
-        parsed = _template(json.dumps(template), name.partition("#")[0])
+        parsed = _template(msgspec.json.encode(template), name.partition("#")[0])
         return parsed.fill(self.names(name, parsed.names) | more)
 
     def names(self, name: str, wanted: frozenset[str]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _expression(source: str, where: str) -> Expression:
 
 
 @lru_cache(maxsize=1024)
-def _template(text: str, where: str) -> Template:
+def _template(text: bytes, where: str) -> Template:
     return Template.parse(json.loads(text), where=where, names=NAMES)
 
 

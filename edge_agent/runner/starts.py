@@ -132,9 +132,9 @@ class Starts:
         tool = self._hands.find(action.tool)
         if tool is not None:  # one that is missing is for the guard to hold, until it is there
             check_arguments(tool, action)
-        scene.remember(action)
         planner = "assistant" if part.planner == "assistant" else "playbook"
         facts, body = fixed_plan(name, action, planner=planner, label=part.label)
+        scene.remember(action, facts.action)
         scene.turn.add(facts, shared=body | {"reason": scene.playbook.about})
 
     async def start_slowly(self, scene: Scene, name: str) -> list[Draft]:
@@ -162,7 +162,7 @@ class Starts:
             urgency=_URGENCY[playbook.urgency],
         )
         if planned.action is not None:
-            scene.remember(planned.action)
+            scene.remember(planned.action, planned.action.digest)
         return [Draft(planned.recalled, run.id), Draft(planned.made, run.id, {"shared": planned.body})]
 
     # --- what is no action ----------------------------------------------------------------------------------------

@@ -32,10 +32,10 @@ class Undoing:
             case Manual(steps=steps):
                 self._leave(scene, name, "undo.manual", steps)
             case action:
-                scene.remember(action)
                 facts, body = fixed_plan(
                     UNDO + name, action, planner="undo", label=step.plan.label if step.plan else ""
                 )
+                scene.remember(action, facts.action)
                 scene.turn.add(facts, shared=body | {"reason": f"Takes back what step {name} did."})
 
     def _back(self, scene: Scene, name: str) -> Action | Manual | None:

@@ -133,15 +133,20 @@ class Device(msgspec.Struct):
     def _check_others(self, run: Run | None, entry: e.Entry) -> None:
         """What an entry says of other runs: that an answer given there covers it, that a child has ended."""
         facts = entry.facts
-        step = run.steps.get(getattr(facts, "step", "")) if run is not None else None
-        if run is None or step is None:
+        if run is None or not isinstance(facts, e.ApprovalCovered | e.StepEnded):
+            return
+        step = run.steps.get(facts.step)
+        if step is None:
             return
         if isinstance(facts, e.ApprovalCovered):
             grant = self.grants.get(facts.grant)
             if grant is None or not _covers(grant, run, step, entry.at):
                 raise out_of_order(entry, "no answer covers actions like this one")
-        waits = isinstance(facts, e.StepEnded) and step.entered is not None and step.entered.kind == "run"
-        if waits and step.entered is not None and self.children.get(step.entered.ref) != facts.code:  # type: ignore[attr-defined]  # StepEnded has one
+        elif (
+            step.entered is not None
+            and step.entered.kind == "run"
+            and self.children.get(step.entered.ref) != facts.code
+        ):
             raise out_of_order(entry, "the run it waits for has not ended so")
 
     def _end(self, run: Run, entry: e.Entry) -> None:
