@@ -1,8 +1,8 @@
 #!/bin/sh
 # System packages that the tests use, installed where this user may: Chromium for the browser tests, fonts so that
 # pages have text, a C++ compiler for the model runtime, a mailbox server for the mail tools, a session bus and a
-# notification daemon with a screen that nobody sees for the desktop's. What cannot be installed is said, and is never
-# an error.
+# notification daemon with a screen that nobody sees for the desktop's, git and npm for MCP servers by others. What
+# cannot be installed is said, and is never an error.
 set -eu
 
 missing=""
@@ -24,13 +24,15 @@ need dovecot-imapd /usr/lib/dovecot/imap /usr/libexec/dovecot/imap
 need dbus dbus-daemon
 need dunst dunst
 need xvfb Xvfb
+need git git
+need npm npm
 ls /usr/share/fonts/truetype/* >/dev/null 2>&1 || ls /usr/share/fonts/TTF >/dev/null 2>&1 || missing="$missing fonts-dejavu-core"
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "system: not here and not installable by this user:$missing"
     echo "        without chromium the browser tests skip; without g++ the agent works by rules and questions;"
-    echo "        without dovecot-imapd, dbus, dunst and xvfb the tests of mail and notifications fail"
+    echo "        without dovecot-imapd, dbus, dunst, xvfb, git and npm the tests of mail, notifications and MCP fail"
     exit 0
 fi
 echo "system: installing$missing"
