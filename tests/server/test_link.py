@@ -24,7 +24,7 @@ from shared.protocol import (
     Status,
     Welcome,
 )
-from shared.release import Answer, Lease, Revocation, open_signed
+from shared.release import Answer, Lease, Order, Revocation, open_signed
 from shared.tlog import Frontier, leaf_hash, open_checkpoint, verify_consistency
 from tests.fakes import FakeDevice, Wire
 from tests.server.conftest import Serving
@@ -238,6 +238,28 @@ async def test_an_answer_is_noticed_pulled_and_held_to_one_history(serving_hub: 
     assert [message.purpose for message in third.messages] == ["lease"]
     await wire.send(Pull(wire.cursor, pinned=10**6))
     assert (await wire.until(Refusal)).code == "hub.behind"
+    await wire.close()
+
+
+async def test_an_order_is_noticed_pulled_and_obeyed(serving_hub: Serving) -> None:
+    hub, device = serving_hub.hub, serving_hub.join()
+    wire = await Wire.greeted(serving_hub.address, device)
+    run = device.in_doubt("PA-1")
+    await wire.send(device.batch())
+    await wire.expect(Accepted)
+    await asyncio.to_thread(
+        hub.orders.give, run, "happened", "triage", by="alice", roles=["admin"], reason="It is there."
+    )
+    assert (await asyncio.wait_for(wire.expect(Notice), 5)).topics == ["device"]
+    envelope = (await wire.pull()).messages[-1]
+    order = open_signed(envelope, Order, device.hub_key, device.id)
+    assert (order.run, order.step, order.order, order.role) == (run, "triage", "happened", "admin")
+    held = device.size
+    device.obey(envelope)
+    await wire.send(device.batch(held))
+    await wire.expect(Accepted)
+    (given,) = await asyncio.to_thread(hub.orders.given, device.id, run)
+    assert given.state == "obeyed"
     await wire.close()
 
 

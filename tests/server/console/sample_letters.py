@@ -179,15 +179,13 @@ class Letters:
         self.judge(run, "letter", action, "ask", "assistants-ask")
         return self.ask(run, "letter", action, local=True, similar_s=3600)
 
-    def many_rounds(self, number: str, rounds: int = 40) -> str:
+    def many_rounds(self, number: str, rounds: int = 16) -> str:
         run = self.written(number)
         for step, tool in (("mail", "mail.send"), ("ledger", "sheet.append")):
             self.alone(run, step, tool, to="x")
         self.entered(run, "copies", "each", count=rounds)
         for n in range(rounds - 3):
-            self.alone(
-                run, f"copy#{n}", "files.write", "Keep a page", "doubt" if n == 21 else "done", path=f"pages/{n}"
-            )
+            self.alone(run, f"copy#{n}", "files.write", "Keep a page", "doubt" if n == 9 else "done", path=f"pages/{n}")
         return run
 
     def waiting_long(self, number: str) -> str:

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
 from tests.server.console.sample_hub import MARIA, SampleHub
+from tests.server.console.test_orders import run_of
 from tests.server.console.test_pages import paths
 from tests.server.console.test_runs import HOSTILE
 
@@ -82,6 +83,25 @@ def served(morning: SampleHub, tmp_path: Path) -> Iterator[tuple[SampleHub, str]
 
 
 @pytest.fixture
+def served_afternoon(afternoon: SampleHub, tmp_path: Path) -> Iterator[tuple[SampleHub, str]]:
+    with opened(copied(afternoon, tmp_path)) as hub:
+        hub.clock.run()
+        with serving(hub) as url:
+            yield hub, url
+
+
+@pytest.fixture
+def afternoon_desk(browser: Browser, served_afternoon: tuple[SampleHub, str]) -> Iterator[Desk]:
+    hub, url = served_afternoon
+    context = window(browser)
+    made = Desk(context.new_page(), url, hub)
+    made.sign_in()
+    yield made
+    context.close()
+    assert [line for line in made.said if not re.search(made.expected, line)] == []
+
+
+@pytest.fixture
 def desk(browser: Browser, served: tuple[SampleHub, str]) -> Iterator[Desk]:
     hub, url = served
     context = window(browser)
@@ -93,6 +113,20 @@ def desk(browser: Browser, served: tuple[SampleHub, str]) -> Iterator[Desk]:
     assert [line for line in made.said if not re.search(made.expected, line)] == []
 
 
+def inspect(desk: Desk, path: str, found: dict[str, list[str]]) -> None:
+    """What axe has against a page with everything opened, and whether it runs over its sides."""
+    page = desk.go(path)
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.removeAttribute('name') })")
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+    result = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+    for violation in result.response["violations"]:
+        nodes = [node["html"][:160] + " " + node.get("failureSummary", "") for node in violation["nodes"][:3]]
+        found.setdefault(f"{violation['id']} at {path}", []).extend(nodes)
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    if overflow > 0:
+        found[f"sideways at {path}"] = [str(overflow)]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_axe_finds_nothing_on_any_page(
@@ -100,27 +134,37 @@ def test_axe_finds_nothing_on_any_page(
 ) -> None:
     hub, url = served
     context = window(browser, color_scheme=scheme, reduced_motion="reduce")
-    desk, axe = Desk(context.new_page(), url, hub), Axe()
+    desk = Desk(context.new_page(), url, hub)
     desk.page.set_viewport_size({"width": width, "height": 900})
     found: dict[str, list[str]] = {}
-
-    def look(path: str) -> None:
-        page = desk.go(path)
-        for details in page.locator("details").all():
-            details.evaluate("details => { details.open = true }")
-        result = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
-        for violation in result.response["violations"]:
-            nodes = [node["html"][:160] + " " + node.get("failureSummary", "") for node in violation["nodes"][:3]]
-            found.setdefault(f"{violation['id']} at {path}", []).extend(nodes)
-        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        if overflow > 0:
-            found[f"sideways at {path}"] = [str(overflow)]
-
-    look("/login")
+    inspect(desk, "/login", found)
     desk.sign_in()
-    whole = [path for path in paths(hub) if path not in ("/approvals/board", "/approvals/badge")]
+    whole = [path for path in paths(hub) if not path.endswith(("/board", "/badge"))]
     for path in [*whole, "/runs?q=nothing-like-it", "/nowhere"]:
-        look(path)
+        inspect(desk, path, found)
+    context.close()
+    assert found == {}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_axe_finds_nothing_where_people_settle_things(
+    browser: Browser, served_afternoon: tuple[SampleHub, str], scheme: Any, width: int
+) -> None:
+    hub, url = served_afternoon
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.page.set_viewport_size({"width": width, "height": 900})
+    desk.sign_in()
+    asked = [
+        f"/approvals/{view.id}" for view in hub.approvals.waiting() if view.subject in ("PL-2026-0084", "PL-2026-0086")
+    ]
+    runs = [f"/runs/{run_of(hub, f'PL-2026-00{number}')}" for number in (82, 83, 88, 89)]
+    pages = ["/attention", *asked, *runs]
+    found: dict[str, list[str]] = {}
+    for path in pages:
+        inspect(desk, path, found)
     context.close()
     assert found == {}
 
@@ -307,3 +351,98 @@ def test_an_open_run_grows_while_it_is_read(desk: Desk) -> None:
     expect(page.get_by_role("heading", name="omar denied it")).to_be_visible()
     expect(page.get_by_role("heading", name="Closed: declined by a person")).to_be_visible()
     expect(page.locator(".raw-entry").first).to_be_visible()  # what was opened stays open
+
+
+def test_a_doubt_is_settled_by_keyboard_and_leaves_the_open_page_when_the_run_obeys(afternoon_desk: Desk) -> None:
+    page, hub = afternoon_desk.go("/attention"), afternoon_desk.hub
+    afternoon_desk.wait_live()
+    expect(page.locator("#attention-badge")).to_have_text("4 need attention")
+    card = page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0090"))
+    card.locator("summary", has_text="It did not happen…").focus()
+    page.keyboard.press("Enter")
+    expect(card.get_by_text("If it did happen after all, it is done twice.")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.type("Not in the sent folder.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(card.get_by_text("Permit office has not taken the order yet.")).to_be_visible()
+    expect(card.get_by_role("button")).to_have_count(0)
+    assert hub.letters is not None
+    hub.obey(hub.letters.agent)
+    expect(card).to_have_count(0)
+    expect(page.locator("#attention-badge")).to_have_text("3 need attention")
+    card_of_another = page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0088"))
+    expect(card_of_another).to_be_visible()
+
+
+def test_what_is_being_typed_about_a_run_survives_changes_elsewhere(afternoon_desk: Desk) -> None:
+    page, hub = afternoon_desk.go("/attention"), afternoon_desk.hub
+    afternoon_desk.wait_live()
+    card = page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0087"))
+    card.get_by_text("Lay it to rest…").click()
+    reason = card.get_by_label("Why").last
+    reason.fill("Half a thou")
+    assert hub.letters is not None
+    hub.letters.failed("PL-2026-0099")
+    hub.letters.agent.sync()
+    expect(page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0099"))).to_be_visible()
+    expect(reason).to_have_value("Half a thou")
+    expect(reason).to_be_focused()
+    reason.press_sequentially("ght.")
+    card.get_by_role("button", name="Lay it to rest").click()
+    expect(card.get_by_text("laid this to rest")).to_be_visible()
+
+
+def test_a_second_approval_shows_on_an_open_board(afternoon_desk: Desk) -> None:
+    page, hub = afternoon_desk.go("/approvals"), afternoon_desk.hub
+    afternoon_desk.wait_live()
+    assert hub.letters is not None
+    approval = hub.letters.asked_two("PL-2026-0098")
+    hub.letters.agent.sync()
+    card = afternoon_desk.card("PL-2026-0098")
+    expect(card.get_by_text("0 of 2")).to_be_visible()
+    card.get_by_text("Deny it…").click()
+    card.get_by_label("Reason").fill("The add")
+    hub.approvals.decide(approval, by="omar", roles=["clerk"], answer="approve")
+    expect(card.get_by_text("1 of 2")).to_be_visible()
+    expect(card.get_by_label("Reason")).to_have_value("The add")
+    page.keyboard.press("Escape")
+    card.get_by_role("button", name="Approve").click()
+    expect(page.locator("#flash")).to_contain_text("Permit office acts as soon as it has the answer.")
+    expect(card).to_have_count(0)
+    assert hub.approvals.get(approval).approvers == ["omar", "maria"]
+
+
+def test_the_first_yes_of_two_leaves_the_card_with_what_is_missing(afternoon_desk: Desk) -> None:
+    page, hub = afternoon_desk.go("/approvals"), afternoon_desk.hub
+    afternoon_desk.wait_live()
+    assert hub.letters is not None
+    hub.letters.asked_two("PL-2026-0097")
+    hub.letters.agent.sync()
+    card = afternoon_desk.card("PL-2026-0097")
+    card.get_by_role("button", name="Approve").click()
+    expect(page.locator("#flash")).to_contain_text("1 more person must approve it before it is done.")
+    expect(card.get_by_text("You have approved this.")).to_be_visible()
+    expect(card.get_by_role("button")).to_have_count(0)
+
+
+def test_orders_work_without_scripts(browser: Browser, served_afternoon: tuple[SampleHub, str]) -> None:
+    hub, url = served_afternoon
+    context = window(browser, java_script_enabled=False)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/attention")
+    card = page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0088"))
+    card.get_by_text("I have done it…").click()
+    card.get_by_label("What did you do?").fill("Called and explained.")
+    card.get_by_role("button", name="It is done").click()
+    expect(card.get_by_text("maria said that this is done")).to_be_visible()
+    page.goto(f"{url}/runs/{run_of(hub, 'PL-2026-0084')}")
+    page.get_by_text("Pause it…").click()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("maria paused this")).to_be_visible()
+    context.close()
+    assert hub.letters is not None
+    hub.obey(hub.letters.agent)
+    run = hub.record.run(run_of(hub, "PL-2026-0084"))
+    assert run.view.status == "paused"

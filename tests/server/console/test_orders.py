@@ -28,7 +28,7 @@ def orders(hub: SampleHub, run: str) -> list[tuple[str, str, str, str]]:
 def test_what_needs_attention_stands_on_one_page_with_what_to_look_for(eventful_read_only: SampleHub) -> None:
     html = signed_in(eventful_read_only).get("/attention").text
     for shown in (
-        "In doubt", "mail.send", "ada@example.org", "It was sent under the key", "Keep a page, round 22",
+        "In doubt", "mail.send", "ada@example.org", "It was sent under the key", "Keep a page, round 10",
         "Nothing is sent again, and the run goes on", "it is done twice",
         "To be taken back by hand", "Write to ada@example.org that the letter of today was sent too early.",
         "The disk of the file server is full. Free some space there.", "files.full", "It cannot be tried again",
