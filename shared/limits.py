@@ -29,7 +29,8 @@ ROW_BYTES = 120 * 1024  # one row's inputs, canonical
 
 # Releases
 RELEASE_FILE_BYTES = 8 * 1024 * 1024  # policy, playbook, prompt; models are not held to this
-PLAYBOOK_STEPS = 64
+PLAYBOOK_STEPS = 64  # those within others included
+PLAYBOOK_DEPTH = 4  # steps within steps
 POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 

@@ -151,13 +151,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Release:
     """A release opened and checked as a whole: it is used entirely, or not at all."""
 
-    def __init__(self, manifest: Manifest, files: dict[str, bytes]) -> None:
-        """``files`` maps release paths to bytes, already verified. Raises ``BadInput`` naming file, line and field."""
+    def __init__(self, manifest: Manifest, files: dict[str, bytes], *, new: bool = False) -> None:
+        """``files`` maps release paths to bytes, already verified. ``new`` is one that is about to be published: it is
+        held to all that this version of the software knows of, while one that is in force must go on being read, or its
+        runs were stranded. Raises ``BadInput`` naming file, line and field."""
         self.manifest = manifest
         self.number = manifest.release
-        self.policy = Policy(_text(files, manifest.policy), _text(files, manifest.schema), where=manifest.policy)
+        policy, schema = _text(files, manifest.policy), _text(files, manifest.schema)
+        self.policy = Policy(policy, schema, where=manifest.policy, new=new)
         self.playbooks = {
-            name: playbooks.load(_text(files, path), path) for name, path in sorted(manifest.playbooks.items())
+            name: playbooks.load(_text(files, path), path, new=new) for name, path in sorted(manifest.playbooks.items())
         }
         self.prompts = {name: _text(files, path) for name, path in sorted(manifest.prompts.items())}
         self.setups: dict[tuple[str, str], Setup] = {}  # of each playbook's steps, by their names

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from shared import limits
 from shared.errors import BadInput
-from shared.playbook.parts import STEP_KINDS, Playbook, PlaybookStep, ToolUse
+from shared.playbook.parts import STEP_KINDS, Playbook, PlaybookStep, ToolUse, seconds
 
-Bad = Callable[[list[str], str], BadInput]
-Place = Callable[[list[str]], str]
+if TYPE_CHECKING:  # the expression language is loaded only where there are expressions
+    from shared.expression import Expression, Template
+
 Path = list[str]
+Bad = Callable[[Path, str], BadInput]
+Place = Callable[[Path], str]
+Need = Callable[[bool, Path, str], None]
 
 NAMES = frozenset(("inputs", "steps", "run", "today"))  # what every expression may read
+_FIELDS = {  # what there is of a run, and of a step
+    "run": frozenset(("id", "playbook", "subject")),
+    "steps": frozenset(("outcome", "result", "fields", "label", "event")),
+}
 _GIVES = {
     "planner": ("tools", "prompt", "confidence"),
     "tool": ("with", "label"),
@@ -21,7 +33,17 @@ _GIVES = {
 }
 
 
-def check(playbook: Playbook, bad: Bad, place: Place) -> None:
+class _Spot(msgspec.Struct, frozen=True):
+    """A step, its place in the file, the names its expressions may read, and the ``for_each`` steps it stands in."""
+
+    step: PlaybookStep
+    path: Path
+    names: frozenset[str] = NAMES
+    rounds: tuple[str, ...] = ()
+    depth: int = 1
+
+
+def check(playbook: Playbook, bad: Bad, place: Place, *, new: bool) -> None:
     """Raise ``bad(path, said)`` for the first thing that does not hold. ``place(path)`` is file and line."""
 
     def need(holds: bool, path: Path, said: str) -> None:
@@ -29,29 +51,31 @@ def check(playbook: Playbook, bad: Bad, place: Place) -> None:
             raise bad(path, said)
 
     _check_trigger(playbook, need)
-    _check_inputs(playbook, need)
+    _check_inputs(playbook, need, new)
     _check_triage(playbook, need)
-    seen: set[str] = set()
-    for step, path, names in _walk(playbook.steps, ["steps"], NAMES):
-        need(step.id not in seen, [*path, "id"], f"{step.id!r} stands twice")
-        seen.add(step.id)
-        _check_step(step, path, need)
-        _check_expressions(step, path, names, place)
+    _check_escalation(playbook, need)
+    rounds: dict[str, tuple[str, ...]] = {}
+    for number, spot in enumerate(_walk(playbook.steps, ["steps"])):
+        need(number < limits.PLAYBOOK_STEPS, spot.path, f"there are more than {limits.PLAYBOOK_STEPS} steps in all")
+        need(spot.depth <= limits.PLAYBOOK_DEPTH, spot.path, f"steps stand more than {limits.PLAYBOOK_DEPTH} deep")
+        need(spot.step.id not in rounds, [*spot.path, "id"], f"{spot.step.id!r} stands twice")
+        rounds[spot.step.id] = spot.rounds
+        _check_step(spot.step, spot.path, need)
+    for spot in _walk(playbook.steps, ["steps"]):
+        _Expressions(playbook, spot, rounds, need, place).check()
 
 
-Need = Callable[[bool, Path, str], None]
-
-
-def _walk(
-    steps: list[PlaybookStep], path: Path, names: frozenset[str]
-) -> Iterator[tuple[PlaybookStep, Path, frozenset[str]]]:
-    """Every step with its place in the file and the names its expressions may read."""
+def _walk(steps: list[PlaybookStep], path: Path, outer: _Spot | None = None) -> Iterator[_Spot]:
+    """Every step, each before those within it."""
     for number, step in enumerate(steps):
-        here = [*path, str(number)]
-        yield step, here, names
-        yield from _walk(step.steps, [*here, "steps"], names | {"item", "index"})
+        spot = _Spot(step, [*path, str(number)])
+        if outer is not None:
+            spot = _Spot(step, spot.path, outer.names, outer.rounds, outer.depth + 1)
+        yield spot
+        round_ = msgspec.structs.replace(spot, names=spot.names | {"item", "index"}, rounds=(*spot.rounds, step.id))
+        yield from _walk(step.steps, [*spot.path, "steps"], round_)
         for branch, inner in enumerate(step.together or ()):
-            yield from _walk(inner, [*here, "together", str(branch)], names)
+            yield from _walk(inner, [*spot.path, "together", str(branch)], spot)
 
 
 def _check_trigger(playbook: Playbook, need: Need) -> None:
@@ -69,7 +93,7 @@ def _check_trigger(playbook: Playbook, need: Need) -> None:
         need(not assisted, ["steps"], "planner: assistant needs trigger: {assistant: true}")
 
 
-def _check_inputs(playbook: Playbook, need: Need) -> None:
+def _check_inputs(playbook: Playbook, need: Need, new: bool) -> None:
     for number, key in enumerate(playbook.business_key):
         need(key in playbook.inputs, ["business_key", str(number)], f"there is no input {key!r}")
         need(playbook.inputs[key].required, ["inputs", key], "a business key must be required")
@@ -77,6 +101,8 @@ def _check_inputs(playbook: Playbook, need: Need) -> None:
     if playbook.value is not None:
         known = playbook.inputs.get(playbook.value)
         need(known is not None and known.type == "cents", ["value"], "it must name an input of type cents")
+        private = known is not None and known.private
+        need(not (new and private), ["value"], "a private input cannot be the value: policy is shown the value")
     taken: dict[str, str] = {}
     for name, entry in playbook.inputs.items():
         for column in [name, *entry.columns]:
@@ -97,6 +123,15 @@ def _check_triage(playbook: Playbook, need: Need) -> None:
     if any(step.planner == "triage" for step in playbook.all_steps):
         need(bool(lanes), ["lanes"], "a triage step needs lanes")
         need(playbook.fallback is not None, ["fallback"], "a triage step needs a fallback lane")
+
+
+def _check_escalation(playbook: Playbook, need: Need) -> None:
+    """One after another, and before the question is void."""
+    before, last = 0, seconds(playbook.approvals.expires)
+    for number, level in enumerate(playbook.approvals.escalate):
+        path = ["approvals", "escalate", str(number), "after"]
+        need(before < seconds(level.after) < last, path, "it must come after the one before, and before expires")
+        before = seconds(level.after)
 
 
 def _check_step(step: PlaybookStep, path: Path, need: Need) -> None:
@@ -125,29 +160,91 @@ def _check_step(step: PlaybookStep, path: Path, need: Need) -> None:
         need((wait.key is None) or wait.event is not None, [*path, "wait", "key"], "only an event has a key")
 
 
-def _check_expressions(step: PlaybookStep, path: Path, names: frozenset[str], place: Place) -> None:
-    """Parse every expression, so that a playbook that cannot be evaluated is never published."""
-    wait = step.wait
-    for at, source in (
-        (["when"], step.when),
-        (["value"], step.value),
-        (["for_each"], step.for_each),
-        (["wait", "until"], wait.until if wait else None),
-        (["wait", "key"], wait.key if wait else None),
-    ):
-        if source is not None:
-            from shared.expression import Expression
+# --- expressions --------------------------------------------------------------------------------------------------
 
-            Expression.parse(source, where=place([*path, *at]), names=names)
-    undo: dict[str, Any] = step.undo.with_ if isinstance(step.undo, ToolUse) else {}
-    for at, value in (
-        (["with"], step.with_),
-        (["inputs"], step.inputs),
-        (["undo", "with"], undo),
-        (["confirm"], step.confirm),
-    ):
-        if value:
-            from shared.expression import Template
 
-            known = names | {"result"} if at[0] == "undo" else names
-            Template.parse(value, where=place([*path, *at]), names=known)
+class _Expressions:
+    """The expressions of one step: each must parse, so that one that cannot be evaluated is never published, and read
+    only what there is."""
+
+    def __init__(
+        self, playbook: Playbook, spot: _Spot, rounds: dict[str, tuple[str, ...]], need: Need, place: Place
+    ) -> None:
+        self._playbook = playbook
+        self._spot = spot
+        self._rounds = rounds
+        self._need = need
+        self._place = place
+
+    def check(self) -> None:
+        step, wait = self._spot.step, self._spot.step.wait
+        for at, source in (
+            (["when"], step.when),
+            (["value"], step.value),
+            (["for_each"], step.for_each),
+            (["wait", "until"], wait.until if wait else None),
+            (["wait", "key"], wait.key if wait else None),
+        ):
+            if source is not None:
+                self._reads(self._expression(source, at), at)
+        undo: dict[str, Any] = step.undo.with_ if isinstance(step.undo, ToolUse) else {}
+        for at, value in (
+            (["with"], step.with_),
+            (["inputs"], step.inputs),
+            (["undo", "with"], undo),
+            (["confirm"], step.confirm),
+        ):
+            if value:
+                self._reads(self._template(value, at), at)
+
+    def _expression(self, source: str, at: Path) -> Expression:
+        from shared.expression import Expression
+
+        try:
+            return Expression.parse(source, names=self._spot.names)
+        except BadInput as error:
+            raise self._named(error, at) from error
+
+    def _template(self, value: Any, at: Path) -> Template:
+        from shared.expression import Template
+
+        names = self._spot.names | {"result"} if at[0] == "undo" else self._spot.names
+        try:
+            return Template.parse(value, names=names)
+        except BadInput as error:
+            raise self._named(error, at) from error
+
+    def _named(self, error: BadInput, at: Path) -> BadInput:
+        """The error with its field and line. A template says where in it: ``lines[0].text``."""
+        within = re.findall(r"[^.\[\]]+", error.where)
+        path = [*self._spot.path, *at, *within]
+        return BadInput(error.code, f"{'.'.join(path)}: {error.message}", advice=error.advice, where=self._place(path))
+
+    def _reads(self, parsed: Expression | Template, at: Path) -> None:
+        for read in sorted(parsed.reads):
+            said = self._missing(read)
+            self._need(not said, [*self._spot.path, *at], said)
+
+    def _missing(self, read: Iterable[str]) -> str:
+        """Why there is nothing to be read there; empty where there is, or where only the run can tell."""
+        root, name, field, *_ = *read, "", "", ""
+        if root == "inputs" and name:
+            known = self._playbook.inputs.get(name)
+            if known is None:
+                return f"there is no input {name!r}"
+            return f"the input {name!r} is private: it is given to nothing" if known.private else ""
+        if root == "run" and name and name not in _FIELDS["run"]:
+            return f"a run has {', '.join(sorted(_FIELDS['run']))}, and no {name!r}"
+        if root != "steps" or not name:
+            return ""
+        rounds = self._rounds.get(name)
+        if rounds is None:
+            return f"there is no step {name!r}"
+        if rounds != self._spot.rounds[: len(rounds)]:
+            return f"the step {name!r} stands in {rounds[-1]!r}, and is known only there"
+        known_fields = _FIELDS["steps"]
+        return (
+            f"a step has {', '.join(sorted(known_fields))}, and no {field!r}"
+            if field not in ("", *known_fields)
+            else ""
+        )

@@ -20,8 +20,7 @@ Duration = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}[smhd]\Z")]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every part: unknown fields are errors. Defaults are left out of what is hashed, so that a field added to
-    a later version of this software does not give a playbook, and the runs pinned to it, another name."""
+    """Base of every part: unknown fields are errors."""
 
 
 class Trigger(_Part, frozen=True):
@@ -199,7 +198,7 @@ class Playbook(_Part, frozen=True, dict=True):
 
     @cached_property
     def digest(self) -> str:
-        return digest(self)
+        return digest(_as_hashed(self))
 
     @cached_property
     def all_steps(self) -> list[PlaybookStep]:
@@ -223,6 +222,48 @@ class Playbook(_Part, frozen=True, dict=True):
             if step.id == base:
                 return step
         raise BadInput("playbook.step", f"no step {step_id!r}", advice="the run was opened under another version")
+
+
+# Runs are pinned to a playbook by its digest, and outlive many versions of this software. So what is hashed never
+# changes for a playbook that stays the same: these fields, which there were at first, are always in it, a later one
+# only where it says something.
+_FIRST: dict[type[_Part], frozenset[str]] = {
+    Trigger: frozenset(("folder", "format")),
+    Input: frozenset(("columns", "type", "required", "private", "about")),
+    MemoryContext: frozenset(("kinds", "scope", "nearest")),
+    Context: frozenset(("memory",)),
+    Lane: frozenset(("id", "label", "about")),
+    Confidence: frozenset(("floor",)),
+    PlaybookStep: frozenset(("id", "planner", "tools", "prompt", "confidence")),
+    Approvals: frozenset(("roles", "expires")),
+    Rule: frozenset(("id", "when", "then")),
+    Playbook: frozenset(
+        (
+            *("playbook", "version", "owner", "trigger", "inputs", "business_key", "steps", "approvals", "about"),
+            *("urgency", "extra_columns", "context", "lanes", "fallback", "rules", "fields", "value"),
+        )
+    ),
+}
+
+
+def _as_hashed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_hashed(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_hashed(item) for key, item in value.items()}
+    if not isinstance(value, _Part):
+        return value
+    first = _FIRST.get(type(value), frozenset())
+    return {
+        field.encode_name: _as_hashed(found)
+        for field in msgspec.structs.fields(value)
+        if (found := getattr(value, field.name)) != _default(field) or field.name in first
+    }
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    made = field.default_factory is not msgspec.NODEFAULT
+    return field.default_factory() if made else field.default
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -13,8 +13,9 @@ from shared.playbook.checks import check
 from shared.playbook.parts import Playbook
 
 
-def load(text: str, where: str) -> Playbook:
-    """Parse and check a playbook. Raises ``BadInput('playbook.yaml' | 'playbook.field')`` with file, line and field."""
+def load(text: str, where: str, *, new: bool = False) -> Playbook:
+    """Parse and check a playbook. ``new`` is one that is about to be published; see ``Release``. Raises
+    ``BadInput('playbook.yaml' | 'playbook.field' | 'expression.*')`` with file, line and field."""
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         plain = yaml.load(text, Loader=_Strict)  # noqa: S506 - _Strict derives from SafeLoader
@@ -24,14 +25,25 @@ def load(text: str, where: str) -> Playbook:
         said = getattr(error, "problem", None) or str(error)
         raise BadInput("playbook.yaml", said, advice="correct the YAML", where=f"{where}{line}") from error
     except RecursionError as error:
-        raise BadInput("playbook.yaml", "nested too deeply", advice="flatten it", where=where) from error
+        raise _too_deep(where) from error
     try:
         playbook = msgspec.convert(plain, Playbook)
     except msgspec.ValidationError as error:
         said, path = _split_path(str(error))
         raise _bad(tree, where, _named(plain, path), said) from error
-    check(playbook, lambda path, said: _bad(tree, where, path, said), lambda path: f"{where}:{_line(tree, path)}")
+    except RecursionError as error:
+        raise _too_deep(where) from error
+    check(
+        playbook,
+        lambda path, said: _bad(tree, where, path, said),
+        lambda path: f"{where}:{_line(tree, path)}",
+        new=new,
+    )
     return playbook
+
+
+def _too_deep(where: str) -> BadInput:
+    return BadInput("playbook.yaml", "nested too deeply", advice="flatten it", where=where)
 
 
 _SCALAR = re.compile(r"tag:yaml.org,2002:(str|int|bool|null)")

@@ -178,3 +178,13 @@ def test_an_annotation_that_means_nothing_is_refused(annotation: str) -> None:
 )
 def test_an_annotation_on_a_rule_that_never_asks_is_refused(annotation: str, rule: str) -> None:
     assert "it asks nobody" in bad("policy.annotation", f'{POLICY}@id("x") {annotation} {rule}').message
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [f'@id("x") @owner("mara") {FORBID}', '@id("x") @local("yes") permit (principal, action, resource);'],
+)
+def test_a_policy_in_force_may_go_on_saying_what_means_nothing(rule: str) -> None:
+    """It was published when this was not yet checked; its devices must not lose it to an update."""
+    bad("policy.annotation", POLICY + rule)
+    assert "x" in Policy(POLICY + rule, SCHEMA).rules

@@ -55,7 +55,7 @@ def judge(text: str = POLICY, device: str = "d1", tool: str = "desk.file", **cha
 
 def bad(code: str, text: str, schema: str = SCHEMA) -> BadInput:
     with pytest.raises(BadInput) as caught:
-        Policy(text, schema)
+        Policy(text, schema, new=True)
     assert caught.value.code == code
     assert caught.value.advice
     return caught.value
