@@ -43,6 +43,18 @@ class Case:
     budget: tuple[int | None, int | None] = (None, None)
 
 
+@dataclass
+class _Sum:
+    """What is reserved, added up as it comes: with many runs side by side, each is judged against all the others."""
+
+    actions: int = 0
+    cents: int = 0
+
+    def add(self, actions: int, cents: int) -> None:
+        self.actions += actions
+        self.cents += cents
+
+
 class Guard:
     """Judges for one device. ``policy`` returns the installed policy and its release number, or ``None``;
     ``in_question`` says that the hub has refused this device's log as rewritten or rolled back."""
@@ -65,7 +77,8 @@ class Guard:
         self._in_question = in_question
         self._now = now
         self._local = local
-        self._reserved: list[tuple[str, int]] = []  # playbook and cents
+        self._reserved = _Sum()
+        self._reserved_by: dict[str, _Sum] = {}  # the same by playbook
 
     def judge(self, run: Run, plan: PlanMade, case: Case) -> tuple[Verdict, VerdictGiven]:
         """The verdict, and the facts to record: with its whole context, so that it can be judged again anywhere."""
@@ -114,10 +127,10 @@ class Guard:
             return verdict
         if case.confirm:
             return Verdict(ASK, ["host:confirm"])
-        mine = [cents for playbook, cents in self._reserved if playbook == run.opened.playbook]
+        mine = self._reserved_by.get(run.opened.playbook) or _Sum()
         actions, cents = case.budget
-        over = actions is not None and actions - len(mine) < 1
-        if over or (cents is not None and cents - sum(mine) < case.value_cents):
+        over = actions is not None and actions - mine.actions < 1
+        if over or (cents is not None and cents - mine.cents < case.value_cents):
             return Verdict(ASK, ["host:over-budget"])
         return verdict
 
@@ -129,8 +142,8 @@ class Guard:
             return verdict
         if value_cents > lease.value_cents:
             return Verdict(ASK, ["host:over-lease"])
-        actions = self._device.actions_since_sync + len(self._reserved)
-        value = self._device.value_since_sync + sum(cents for _, cents in self._reserved)
+        actions = self._device.actions_since_sync + self._reserved.actions
+        value = self._device.value_since_sync + self._reserved.cents
         if actions + 1 > lease.actions or value + value_cents > lease.value_cents:
             return deny("host:lease-spent")
         return verdict
@@ -151,8 +164,8 @@ class Guard:
             "offline": not self._online(),
             "lease_age_s": max(0, now - lease.issued_at) // _US if lease else _MONTH_S,
             "lease_left_s": max(0, lease.expires_at - now) // _US if lease else 0,
-            "actions_since_sync": self._device.actions_since_sync + len(self._reserved),
-            "value_since_sync_cents": self._device.value_since_sync + sum(cents for _, cents in self._reserved),
+            "actions_since_sync": self._device.actions_since_sync + self._reserved.actions,
+            "value_since_sync_cents": self._device.value_since_sync + self._reserved.cents,
             "local_hour": local.hour,
             "local_weekday": local.weekday(),
             "abstained": bool(plan.abstained),
@@ -168,9 +181,11 @@ class Guard:
     def reserve(self, playbook: str, value_cents: int) -> Iterator[None]:
         """Count an allowed action against lease and budgets from its verdict on, not only once its intent is committed:
         runs that are judged side by side must not all spend the same last action."""
-        held = (playbook, value_cents)
-        self._reserved.append(held)
+        mine = self._reserved_by.setdefault(playbook, _Sum())
+        self._reserved.add(1, value_cents)
+        mine.add(1, value_cents)
         try:
             yield
         finally:
-            self._reserved.remove(held)
+            self._reserved.add(-1, -value_cents)
+            mine.add(-1, -value_cents)
