@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from shared import limits
 from shared.entries import Draft, Entry
-from shared.errors import OutriderError
+from shared.errors import OutriderError, Unavailable
 
 Waiter = asyncio.Future[list[Entry]] | Future[list[Entry]]
 Outcome = list[Entry] | OutriderError
@@ -93,6 +93,9 @@ def _deliver(
             listener(entries)
     except OutriderError as error:  # it is on the disk, but this process no longer understands its own log
         fault = error
+    except Exception as error:  # noqa: BLE001 - a callback's root: were it to end here, every waiter would hang
+        said = f"{type(error).__name__}: {error}"
+        fault = Unavailable("log.fault", said, advice="report it; what was written is on the disk")
     end = len(entries) - sum(len(job.drafts) for job in jobs)  # before them, the journal's own
     for job in jobs:
         begin, end = end, end + len(job.drafts)

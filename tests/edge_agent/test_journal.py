@@ -101,13 +101,20 @@ async def test_listeners_hear_each_commit_once_in_order_before_its_writers(journ
     assert heard == list(range(1, 51))
 
 
-async def test_a_listener_that_cannot_follow_fails_the_writers(journal: Journal) -> None:
-    def broken(_: list[Entry]) -> None:
-        raise Tampered("run.order", "no", advice="stop")
+@pytest.mark.parametrize("fault", [Tampered("run.order", "no", advice="stop"), ZeroDivisionError("oh")])
+async def test_a_listener_that_cannot_follow_fails_the_writers(journal: Journal, fault: Exception) -> None:
+    heard: list[Entry] = []
+
+    def broken(entries: list[Entry]) -> None:
+        heard.extend(entries)
+        if len(heard) == 1:
+            raise fault
 
     journal.listen(broken)
-    with pytest.raises(Tampered):
+    with pytest.raises(OutriderError) as caught:
         await journal.append(draft())
+    assert caught.value.code == ("run.order" if isinstance(fault, Tampered) else "log.fault")
+    assert (await journal.append(draft()))[0].seq == 2, "it was written all the same"
 
 
 async def test_what_is_ready_together_is_one_commit_in_the_loop_too(
