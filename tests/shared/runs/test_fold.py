@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from shared import entries as e
 from shared.errors import Tampered
-from shared.runs import fold
+from shared.runs import Device, Run, fold
 from tests.shared import examples
 from tests.shared.one_step import (
     ACTED,
@@ -127,6 +131,23 @@ def test_the_first_versions_fold_as_what_they_meant() -> None:
     step = after(PLAN, ASK, asked).steps["first"]
     assert step.approval is not None and (step.approval.needed, step.approval.local) == (1, False)
     assert after(PLAN, ASK, asked, answer, AGAIN, APPROVED_INTENT).steps["first"].status == "intended"
+
+
+STORIES_V1 = json.loads((Path(__file__).parents[2] / "vectors" / "runs-1.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("story", STORIES_V1, ids=lambda story: story["outcome"] or story["status"])
+def test_logs_that_the_first_version_wrote_still_fold(story: dict[str, Any]) -> None:
+    """Bytes that its own tests wrote, with every way its runs could go; they end, or wait, as they did then."""
+    run: Run | None = None
+    device = Device(closed={})
+    for data in story["entries"]:
+        entry = e.read(data.encode())
+        run = fold(run, entry)
+        device.fold(entry)
+    assert run is not None
+    assert (run.status, run.closed.outcome if run.closed else "") == (story["status"], story["outcome"])
+    assert set(device.runs) | set(device.closed or ()) == {run.id}
 
 
 def test_what_was_spent_is_counted_and_a_retry_counts_anew() -> None:
