@@ -17,6 +17,7 @@ from server.store import HubLog
 from server.store.tables import ANSWERS, APPROVALS, OUTBOX
 from shared import entries as e
 from shared import limits
+from shared.actions import Action
 from shared.errors import BadInput, Conflict, Refused
 from shared.release import Answer, sign
 
@@ -66,18 +67,20 @@ class Approvals:
             told = self._questions.told(conn, row)
             self._check_open(conn, row, by)
         role = _role(json.loads(row.roles), roles)
-        if answer == CORRECT and row.needed > 1:
-            raise Refused(
-                "approval.needs-agreement",
-                f"{row.needed} people must approve this, so one of them cannot change it",
-                advice="deny it and say what should be done instead",
-            )
-        _check_similar(row, answer, similar_s)
+        _check_alone(row, answer, similar_s)
         lanes = [name for name, _ in self._questions.lanes(told)]
         instead = corrected(told.action, answer, corrections or {}, lanes)
+        message = self._message(row, answer, by, role, reason, similar_s, instead)
+        self._commit(message)
+        for topic in ("approvals", f"device:{row.device}"):
+            self._bus.publish(topic, {"approval": approval, "device": row.device})
+
+    def _message(
+        self, row: Row[Any], answer: str, by: str, role: str, reason: str, similar_s: int, instead: Action | None
+    ) -> Answer:
         at = self._log.clock()
-        message = Answer(
-            approval=approval,
+        return Answer(
+            approval=row.id,
             device=row.device,
             run=row.run,
             action=row.action,
@@ -90,9 +93,6 @@ class Approvals:
             arguments=instead.arguments if instead else None,
             similar_until=at + similar_s * 1_000_000 if similar_s else 0,
         )
-        self._commit(message)
-        for topic in ("approvals", f"device:{row.device}"):
-            self._bus.publish(topic, {"approval": approval, "device": row.device})
 
     def _check_open(self, conn: Connection, row: Row[Any], by: str) -> int:
         """How many have said yes so far; raises where this person's answer cannot be taken any more."""
@@ -171,8 +171,15 @@ def _role(asked: Sequence[str], theirs: Sequence[str]) -> str:
     raise Refused("approval.role", f"only {needed} may answer this", advice=f"ask somebody who is {needed}")
 
 
-def _check_similar(row: Row[Any], answer: str, similar_s: int) -> None:
-    """Others like it are covered only by one person's plain yes, where policy says so, and no longer than it says."""
+def _check_alone(row: Row[Any], answer: str, similar_s: int) -> None:
+    """What one person may say for everybody: another action in its place, where nobody else is needed; that others like
+    it are covered, with a plain yes, where policy says so, and no longer than it says."""
+    if answer == CORRECT and row.needed > 1:
+        raise Refused(
+            "approval.needs-agreement",
+            f"{row.needed} people must approve this, so one of them cannot change it",
+            advice="deny it and say what should be done instead",
+        )
     if similar_s == 0:
         return
     if answer != APPROVE or row.needed > 1 or not 0 < similar_s <= row.similar_s:

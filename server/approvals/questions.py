@@ -139,9 +139,6 @@ class Questions:
 
     def _view(self, row: Row[Any], told: Told) -> ApprovalView:
         release = self._release(told.verdict.release)
-        settled = next(
-            (said for said in reversed(told.answers) if said.by == row.by and said.answer == row.answer), None
-        )
         escalates_at, next_roles = self._escalation(row, told)
         return ApprovalView(
             id=row.id,
@@ -174,13 +171,7 @@ class Questions:
             next_roles=next_roles,
             answers=told.answers,
             state=self.state(row),
-            void_code=row.void_code,
-            answer=row.answer,
-            by=row.by,
-            answered_at=row.answered_at,
-            answer_reason=settled.reason if settled else "",
-            corrected=told.corrected if row.answer == CORRECT else None,
-            applied=row.applied_seq >= 0,
+            **_settled(row, told),
         )
 
     # --- what releases say ------------------------------------------------------------------------------------
@@ -215,6 +206,20 @@ class Questions:
 
 def _approvals() -> Select[Any]:
     return select(APPROVALS, DEVICES.c.name.label("device_name")).join(DEVICES, DEVICES.c.id == APPROVALS.c.device)
+
+
+def _settled(row: Row[Any], told: Told) -> dict[str, Any]:
+    """How a question ended, of what ``ApprovalView`` holds."""
+    said = [said for said in told.answers if said.by == row.by and said.answer == row.answer]
+    return {
+        "void_code": row.void_code,
+        "answer": row.answer,
+        "by": row.by,
+        "answered_at": row.answered_at,
+        "answer_reason": said[-1].reason if said else "",
+        "corrected": told.corrected if row.answer == CORRECT else None,
+        "applied": row.applied_seq >= 0,
+    }
 
 
 def _entries(conn: Connection, device: str, wanted: tuple[int, ...]) -> dict[int, tuple[e.Facts, dict[str, Any]]]:
