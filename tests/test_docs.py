@@ -258,6 +258,7 @@ _OUTCOMES = {name for name, value in vars(outcomes).items() if value in outcomes
 # What looks like a code and is none: tools, groups of entry points, modules, an operator's name space, file names that
 # are constants, paths of a playbook.
 NO_CODES = {
+    "register.withdraw",
     "register.decide", "person.confirm", GROUP, SERVICES, TOOLS, "cel.cel", "com.microsoft", "accepted.json",
     "server.log", "approvals.roles", "context.memory", "trigger.folder",
 }  # fmt: skip
