@@ -18,8 +18,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 # Model runtimes and arrays belong in the worker, the documents' codec where memory is written, what tools need where a
 # table of tools.toml names their kind, expressions where a playbook has one, and the rest in the hub.
 HEAVY = {
-    *("automerge", "cel", "dbus_fast", "fastapi", "imapclient", "jsonschema", "llama_cpp", "mcp", "numpy", "onnxruntime"),
-    *("openpyxl", "opentelemetry", "pg8000", "pydantic", "pydantic_core", "rich", "sqlalchemy", "torch", "typer"),
+    *("automerge", "cel", "dbus_fast", "fastapi", "imapclient", "jsonschema", "llama_cpp", "mcp", "numpy"),
+    *("onnxruntime", "openpyxl", "opentelemetry", "pg8000", "pydantic", "pydantic_core", "rich", "sqlalchemy"),
+    *("torch", "typer"),
 }
 ROWS = [f"T-{n:03},Tear off shingles and reroof the garage,{4000 + n}" for n in range(20)]
 MOST_BYTES = 80_000_000

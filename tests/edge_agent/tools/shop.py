@@ -209,7 +209,11 @@ class _Handler(BaseHTTPRequestHandler):
             case [_, "status", number]:
                 return self._json(int(number), json.loads(query.get("say", ["{}"])[0]), _pairs(query))
             case ["GET", "raw"]:
-                return self._bytes(200, query["say"][0].encode() * int(query.get("times", ["1"])[0]), {"Content-Type": query["type"][0]})
+                return self._bytes(
+                    200,
+                    query["say"][0].encode() * int(query.get("times", ["1"])[0]),
+                    {"Content-Type": query["type"][0]},
+                )
             case [_, "echo", *_]:
                 text = body.decode()
                 return self._json(200, {"path": self.path, "headers": headers, "body": text, "floats": [1.50, 1e99]})
