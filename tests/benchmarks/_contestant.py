@@ -27,19 +27,22 @@ def timed(one: One) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def serve(one: One, many: Many | None = None) -> None:
+def serve(one: One | None, many: Many | None = None) -> None:
     """Answer until standard input ends. ``one`` does a run; ``many(runs, at_once)`` does runs side by side and returns
-    the milliseconds of each, by default in so many threads."""
+    the milliseconds of each, by default in so many threads, and where there is no ``one`` also one after another."""
+    if many is None:
+        assert one is not None
+        many = _threads(one)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         began, used = time.perf_counter(), time.process_time()
-        if asked["at_once"] == 1:
+        if one is not None and asked["at_once"] == 1:
             took = [timed(one) for _ in range(asked["runs"])]
         else:
-            took = (many or _threads(one))(asked["runs"], asked["at_once"])
+            took = many(asked["runs"], asked["at_once"])
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         print(json.dumps({"seconds": seconds, "cpu_s": cpu, "took_ms": took}), file=answers, flush=True)
 

@@ -13,48 +13,43 @@ import asyncio
 import json
 import os
 import queue
+import secrets
 import sqlite3
 import sys
 import threading
 import time
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 
 from _contestant import serve
 
 Shape = list[list[int]]
 """For each commit of a run, the bytes of each row in it."""
+RUN = "run_3c9f1d2a7b604e58c1d2e3f4"
 Rows = list[tuple[str, bytes]]
 Job = tuple[Rows, asyncio.Future[None]]
 
-# What a run of three tool steps writes, each entry with its bodies: it is opened; in each step something is planned,
-# judged and intended, has a result and is looked at; it is closed.
-_STEP = [171, 1400, 670, 327, 515, 477]
-ROWS = [1090, *_STEP, *_STEP, *_STEP, 145]
-COMMITS = 5  # opened; the first intent; two times a result with the next intent; the last result with the end
-
-
-def shape_in(commits: int) -> Shape:
-    """Those rows in so many commits, as evenly as they go."""
-    ends = [len(ROWS) * n // commits for n in range(commits + 1)]
-    return [ROWS[begin:end] for begin, end in pairwise(ends)]
+_COLUMNS = ["run", "type", "data", "tree", "note", "shared_salt", "shared", "private_salt", "private"]
+_BYTES = " + ".join(f"COALESCE(LENGTH(CAST({name} AS BLOB)), 0)" for name in _COLUMNS)
 
 
 def shape_of(log: Path) -> Shape:
     """The shape of the last closed run of a log whose runs came one after another: every commit that holds an entry of
-    it, with all of its entries and their bodies."""
+    it, with all of its entries, each with the bytes of its whole row."""
     with closing(sqlite3.connect(f"{log.absolute().as_uri()}?mode=ro", uri=True)) as db:
         row = db.execute("SELECT run FROM entry WHERE type = 'run.closed' ORDER BY seq DESC LIMIT 1").fetchone()
         assert row, f"{log}: no run is closed"
-        first, last = db.execute("SELECT MIN(seq), MAX(seq) FROM entry WHERE run = ?", row).fetchone()
-        ends = [0, *(size for (size,) in db.execute("SELECT size FROM checkpoint ORDER BY size"))]
-        weights = db.execute(
-            "SELECT LENGTH(data) + COALESCE((SELECT SUM(LENGTH(CAST(b.data AS BLOB)) + LENGTH(b.salt)) FROM body b"
-            " WHERE b.seq = e.seq), 0) FROM entry e ORDER BY seq"
-        )
-        weight = [size for (size,) in weights]
-    return [weight[begin:end] for begin, end in pairwise(ends) if begin <= last and end > first]
+        begin = db.execute("SELECT MIN(seq) FROM entry WHERE run = ?", row).fetchone()[0]
+        begin = db.execute(
+            "SELECT COALESCE(MAX(seq), -1) FROM entry WHERE seq < ? AND note NOT NULL", (begin,)
+        ).fetchone()
+        rows = db.execute(f"SELECT note NOT NULL, {_BYTES} FROM entry WHERE seq > ? ORDER BY seq", begin)
+        shape: Shape = [[]]
+        for ends, size in rows:
+            shape[-1].append(size)
+            if ends:
+                shape.append([])
+    return [commit for commit in shape if commit]
 
 
 class Floor:
@@ -65,7 +60,7 @@ class Floor:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("CREATE TABLE entry (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, data BLOB NOT NULL)")
-        self._commits = [[("run_3c9f1d2a7b604e58c1d2e3f4", os.urandom(size)) for size in commit] for commit in shape]
+        self._commits = [[(RUN, os.urandom(size - len(RUN))) for size in commit] for commit in shape]
 
     def one(self) -> None:
         for rows in self._commits:
@@ -114,11 +109,36 @@ class Floor:
         return took
 
 
+class Tables(Floor):
+    """The same rows by the log's own statements into its own tables: what its columns and indexes cost, without a hash,
+    a signature or a run behind them."""
+
+    def __init__(self, folder: Path, shape: Shape) -> None:
+        super().__init__(folder / "floor.sqlite3", shape)
+        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+        from edge_agent.journal.store import Store
+
+        self._store, self._seq, self._run = Store(folder / "log.sqlite3"), 0, RUN
+        self._first = self._commits[0][0]
+
+    def _commit(self, rows: Rows) -> None:
+        opened, placed = dict[str, int](), []
+        for row in rows:
+            if row is self._first:
+                self._run = secrets.token_hex(14)
+                opened[self._run] = self._seq
+            beside = None, None, None, None
+            placed.append((self._seq, self._run, self._seq, "x", row[1], b"", None, *beside))
+            self._seq += 1
+        self._store.insert(placed, opened, [])
+
+
 def _settle(batch: list[Job]) -> None:
     for _, done in batch:
         done.set_result(None)
 
 
 if __name__ == "__main__":
-    floor = Floor(Path(sys.argv[1]) / "floor.sqlite3", json.loads(sys.argv[2]))
+    folder, given = Path(sys.argv[1]), json.loads(sys.argv[2])
+    floor = Tables(folder, given) if sys.argv[3:] else Floor(folder / "floor.sqlite3", given)
     serve(floor.one, floor.many)

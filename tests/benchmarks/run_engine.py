@@ -1,9 +1,11 @@
-"""What a durable run of three steps costs: the disk's floor and two well-known engines, side by side in one run.
+"""What a durable run of three steps costs: this engine, the disk's floor and two peers, side by side in one run.
 
-Run: ``python tests/benchmarks/run_engine.py`` (two minutes; the first time it installs the peers, each into an
-environment of its own under ``~/.cache/outrider/bench``). ``--json`` prints the figures for a program, ``--log FILE``
-takes the shape of a run (how many commits, how many bytes in each row) from a real log, ``--commits N`` sets only the
-number of commits.
+Run: ``python tests/benchmarks/run_engine.py`` (five minutes; the first time it installs the peers, each into an
+environment of its own under ``~/.cache/outrider/bench``). ``--json`` prints the figures for a program, ``--entries N``
+sets the size of the largest log, which takes most of the time.
+
+The floor has the shape of this engine's own runs: as many commits, as many rows in each, as many bytes in each row. It
+is taken from the log that the engine writes just before.
 
 Every contestant is a process of its own on the same disk, started once and then asked in turn, A B C A B C, so that
 what else the machine does meets all of them. A figure is the median over the rounds, a ratio the median of the ratios
@@ -30,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _floor import COMMITS, Shape, shape_in, shape_of
+from _floor import Shape, shape_of
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path("~/.cache/outrider/bench").expanduser()
@@ -54,6 +56,9 @@ class Side(NamedTuple):
 
     name: str
     words: Callable[[Path], list[str]]
+
+
+OUTRIDER = Side("Outrider", lambda folder: [sys.executable, str(HERE / "_outrider.py"), str(folder)])
 
 
 class Told(NamedTuple):
@@ -106,10 +111,29 @@ def contestants(shape: Shape) -> list[Side]:
 
     return [
         side("SQLite, WAL and FULL: the floor", sys.executable, "_floor.py", json.dumps(shape)),
+        side("the floor's rows in the log's tables", sys.executable, "_floor.py", json.dumps(shape), "tables"),
+        OUTRIDER,
         side(f"{named['dbos']}, SQLite, defaults", dbos, "_dbos.py"),
         side(f"{named['dbos']}, its file put into WAL", dbos, "_dbos.py", "wal"),
         side(f"{named['langgraph']}, SqliteSaver, sync", langgraph, "_langgraph.py"),
     ]
+
+
+def own_shape(folder: Path) -> Shape:
+    """What this engine writes for a run."""
+    process = Process(OUTRIDER, folder)
+    process.ask(WARM, 1)
+    process.stop()
+    return shape_of(folder / "log.sqlite3")
+
+
+def studies(folder: Path, sizes: list[int]) -> dict[str, Any]:
+    """What ``_studies.py`` found."""
+    folder.mkdir()
+    words = [sys.executable, str(HERE / "_studies.py"), str(folder), json.dumps(sizes)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 class Process:
@@ -253,8 +277,34 @@ def tell(shape: Shape, lines: list[Line], synced: dict[int, float]) -> None:
                     f" | {line.p50:.2f} | {line.p50_ratio:.2f} | {line.cpu:.2f} | {syncs} |"
                 )
         print(f"\nThe disk synced {synced[at_once]:.0f} single pages a second meanwhile.\n")
+
+
+def tell_more(more: dict[str, Any]) -> None:
+    parts = more["judging"]
+    print("| CPU for a step, µs | |\n|---|---|")
+    for what, name in (
+        ("a verdict, and the right to act", "judged"),
+        ("its entries' bytes and places in the tree", "written"),
+        ("its share of the signatures", "signed"),
+        ("its share of SQLite and of the system's time to sync", "stored"),
+    ):
+        print(f"| {what} | {parts[name]:.0f} |")
+    print(f"| together | {sum(parts.values()):.0f} |")
+    print("\n| ms until an urgent run's first step begins | p50 | p90 | p99 | most |\n|---|---|---|---|---|")
+    for what, name in (("with nothing else to do", "alone"), ("behind a batch of 1,000", "beside")):
+        took = sorted(more["urgent"][name])
+        p50, p90, p99 = (took[min(len(took) - 1, len(took) * share // 100)] for share in (50, 90, 99))
+        print(f"| {what}, {len(took)} starts | {p50:.1f} | {p90:.1f} | {p99:.1f} | {took[-1]:.1f} |")
+    print(f"\n{more['urgent']['left']} runs of the batch were open when the last urgent one had begun.\n")
+    print("| entries in the log before | CPU ms/step | ratio | ms/step | ratio |\n|---|---|---|---|---|")
+    first = next(iter(more["growth"].values()))
+    for size, found in more["growth"].items():
+        print(
+            f"| {int(size):,} | {found['cpu']:.3f} | {found['cpu'] / first['cpu']:.2f}"
+            f" | {found['wall']:.3f} | {found['wall'] / first['wall']:.2f} |"
+        )
     print(
-        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores,"
+        f"\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores,"
         f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     )
 
@@ -263,25 +313,25 @@ def main() -> None:
     asked = argparse.ArgumentParser(description="a durable run of three steps beside the floor and two peers")
     asked.add_argument("--rounds", type=int, default=7)
     asked.add_argument("--seconds", type=float, default=1.0, help="for each contestant in each round, about")
-    shaped = asked.add_mutually_exclusive_group()
-    shaped.add_argument("--commits", type=int, default=COMMITS, help="of the floor, for a run")
-    shaped.add_argument("--log", type=Path, help="a log whose last closed run gives the shape")
+    asked.add_argument("--entries", type=int, default=1_000_000, help="in the largest log")
     asked.add_argument("--folder", type=Path, default=CACHE, help="on the disk to measure")
     asked.add_argument("--json", action="store_true")
     given = asked.parse_args()
-    shape = shape_of(given.log) if given.log else shape_in(given.commits)
     given.folder.mkdir(parents=True, exist_ok=True)
     lines: list[Line] = []
     synced: dict[int, float] = {}
-    sides = contestants(shape)
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="work-") as folder:
+        shape = own_shape(Path(folder) / "shape")
+        sides = contestants(shape)
         for at_once in AT_ONCE:
             found, synced[at_once] = measure(sides, at_once, Path(folder), given.rounds, given.seconds)
             lines += found
+        more = studies(Path(folder) / "studies", [10, 10_000, given.entries])
     if given.json:
-        print(json.dumps({"shape": shape, "syncs_per_s": synced, "lines": [asdict(line) for line in lines]}))
+        print(json.dumps({"shape": shape, "syncs_per_s": synced, "lines": [asdict(line) for line in lines]} | more))
     else:
         tell(shape, lines, synced)
+        tell_more(more)
 
 
 if __name__ == "__main__":
