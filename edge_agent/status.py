@@ -75,7 +75,7 @@ def status(home: Home) -> dict[str, Any]:
         found = tally(log.entries())
         size, synced = log.size, log.cosigned_size()
         sources = _sources(log)
-        last = list(log.checkpoints())[-1:]
+        last = log.newest()
     finally:
         log.close()
     lease, release, live = found.device.lease, found.device.release, _live(home)
@@ -92,7 +92,7 @@ def status(home: Home) -> dict[str, Any]:
         "idle": bool(live and live["idle"]),
         "revoked": found.device.revoked,
         "release": release.release if release else 0,
-        "log": {"size": size, "bytes": _bytes(home), "root": last[0][1].decode().split("\n")[2] if last else ""},
+        "log": {"size": size, "bytes": _bytes(home), "root": last[1].decode().split("\n")[2] if last else ""},
         "synced": synced,
         "cosigned": synced == size,
         "lease": {

@@ -88,14 +88,12 @@ def _log(record: _Record, now: int) -> Iterator[Finding]:
 
 def _last_sync(reader: LogReader, identity: Identity) -> int | None:
     """When the hub last countersigned, in seconds since 1970, by its own signature; ``None`` if it never did."""
-    note = None
-    for _, _, cosigned in reader.checkpoints():
-        note = cosigned or note
-    if note is None:
+    newest = reader.cosigned()
+    if newest is None:
         return None
-    for name, _ in split_note(note)[1]:
+    for name, _ in split_note(newest[1])[1]:
         try:
-            return verify_cosignature(note, name, identity.hub_public)
+            return verify_cosignature(newest[1], name, identity.hub_public)
         except Tampered:
             continue  # the device's own signature, or another witness
     raise Tampered(

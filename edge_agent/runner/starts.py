@@ -218,8 +218,15 @@ class Starts:
         if part.value is not None:
             found: Any = scene.value(part.value, name)
         else:
-            found = scene.event.get("inputs", {}).get(scene.playbook.value) if scene.playbook.value else None
+            found = self._input(scene, scene.playbook.value) if scene.playbook.value else None
         return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+    def _input(self, scene: Scene, name: str) -> Any:
+        """One input, also a private one: its number is weighed here, and goes nowhere as a text."""
+        if name not in scene.playbook.private:
+            return scene.event.get("inputs", {}).get(name)
+        private = self._journal.body(scene.turn.run.seq, "private") or {}
+        return private.get("inputs", {}).get(name)
 
     def budget_left(self, playbook: Playbook, run: Run) -> tuple[int | None, int | None]:
         """Actions and cents that the run and the day still have; ``None`` for no end."""

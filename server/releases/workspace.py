@@ -70,7 +70,7 @@ def read_workspace(folder: Path) -> Candidate:
     prompts = dict(_named(folder, "prompts", _PROMPT, "NAME@N.txt"))
     files |= {path: _read(folder, path) for path in sorted([*playbooks.values(), *prompts.values()])}
     candidate = Candidate(files, playbooks, prompts, _models(folder))
-    Release(candidate.manifest(1, 0), files)
+    Release(candidate.manifest(1, 0), files, new=True)
     return candidate
 
 
