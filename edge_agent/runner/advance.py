@@ -44,7 +44,7 @@ from shared.policy import ALLOW, Allowed, Asking, Verdict, permit
 from shared.release import Release
 from shared.runs import UNDO, Device, Move, Next, Run, Step, moves
 
-_SLOW = frozenset((Move.SETTLE, Move.OBSERVE))
+_SLOW = (Move.SETTLE, Move.OBSERVE)  # no set: the hash of an enum's member is computed in Python
 _ASK_AGAIN_S = 60.0  # between two questions to a tool about an effect that is in doubt
 
 Learn = Callable[[Run, Step, Action, dict[str, Any]], None]
