@@ -22,12 +22,16 @@ from edge_agent.config import PREFIX, Config
 from edge_agent.tools.build import GROUP as TOOLS
 from server.config import HubConfig
 from server.store.tables import METADATA
+from shared import limits
 from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP, SERVICES
-from shared.entries import FACTS
-from shared.errors import KINDS
-from shared.policy import HOST_RULES
+from shared.entries import FACTS, ItemRef
+from shared.errors import KINDS, BadInput
+from shared.playbook import parts
+from shared.policy import HOST_RULES, Policy
+from shared.runs import OUTCOMES
 from shared.runs import state as outcomes
+from shared.runs.fold import RUN_ORDERS, STEP_ORDERS
 from shared.triage import extract, rules
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,12 +191,16 @@ PARTS: list[tuple[str, list[type[msgspec.Struct]]]] = [
     ("## Lanes", [playbooks.Lane]),
     ("## Rules", [playbooks.Rule]),
     ("## Steps", [playbooks.PlaybookStep, playbooks.Confidence]),
-    ("## Approvals", [playbooks.Approvals]),
+    ("## Waits", [playbooks.Wait]),
+    ("## Undo", [playbooks.ToolUse]),
+    ("## Approvals", [playbooks.Approvals, playbooks.Escalation]),
+    ("## Budgets", [playbooks.Budgets, playbooks.Budget]),
 ]
 
 
 def fields(kinds: list[type[msgspec.Struct]]) -> set[str]:
-    return {name for kind in kinds for name in kind.__struct_fields__}
+    """Their names as they are written, ``with`` and not ``with_``."""
+    return {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
 
 
 @pytest.mark.parametrize(("heading", "kinds"), PARTS, ids=lambda value: str(value)[:20])
@@ -204,13 +212,109 @@ def test_no_field_of_a_playbook_is_described_that_is_not_there() -> None:
     text = page("reference/playbook.md")
     for heading, kinds in PARTS:
         extra = fields([rules._Clause, rules._When, rules.Then]) if heading == "## Rules" else set()
+        extra |= {"none", "undo:"} if heading == "## Undo" else set()
         # A table of this page has its field names in the first cell.
         assert first_cells(section(text, heading)) <= fields(kinds) | extra, heading
 
 
 def test_every_part_of_a_playbook_has_its_section() -> None:
-    parts = {kind for kind in vars(playbooks).values() if isinstance(kind, type) and issubclass(kind, playbooks._Part)}
-    assert parts - {playbooks._Part} == {kind for _, kinds in PARTS for kind in kinds}
+    found = {kind for kind in vars(parts).values() if isinstance(kind, type) and issubclass(kind, parts._Part)}
+    assert found - {parts._Part} == {kind for _, kinds in PARTS for kind in kinds}
+
+
+def test_defaults_of_a_playbook_are_told() -> None:
+    """Where a table has a column for them."""
+    steps = dict(
+        re.findall(r"^\| `([a-z_]+)` \| `([^`|]+)` \|", section(page("reference/playbook.md"), "## Steps"), re.M)
+    )
+    plain = playbooks.PlaybookStep(id="a")
+    real = {"on_failure": plain.on_failure, "at_once": str(plain.at_once), "floor": str(plain.confidence.floor)}
+    assert steps == real
+    assert playbooks.Approvals(roles=["a"]).expires == "14d" and "| `14d` |" in page("reference/playbook.md")
+    assert f"at most {limits.FOR_EACH_ITEMS:,}" in page("reference/playbook.md")
+    assert f"1 to {limits.PLAYBOOK_STEPS}, those within others included" in page("reference/playbook.md")
+    assert f"at most {limits.EVENT_DAYS} days" in page("reference/playbook.md")
+
+
+def examples(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+SHOWN = [(path, text) for path in PAGES for text in examples(path, "yaml") if text.startswith("playbook:")]
+
+
+@pytest.mark.parametrize(("path", "text"), SHOWN, ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_playbooks_shown_in_any_page_can_be_published(path: Path, text: str) -> None:
+    book = playbooks.load(text, path.name, new=True)
+    assert book.digest
+
+
+def test_how_to_write_a_playbook_shows_what_it_speaks_of() -> None:
+    guide = DOCS / "how-to" / "write-a-playbook.md"
+    books = [playbooks.load(text, "x") for path, text in SHOWN if path == guide]
+    kinds = {step.kind for book in books for step in book.all_steps}
+    assert {"tool", "confirm", "wait", "together", "for_each", "planner"} <= kinds
+    assert any(book.approvals.escalate for book in books) and any(book.trigger.assistant for book in books)
+    shop = examples(guide, "yaml")[0]
+    for old, new in (
+        ("          tool: site.move\n", "          tol: site.move\n"),
+        ('subject: "${inputs.title} is here"', 'subject: "${title} is here"'),
+    ):
+        with pytest.raises(BadInput) as caught:
+            playbooks.load(shop.replace(old, new), "playbooks/publish-product.yaml")
+        error = caught.value
+        said = f"error [{error.code}] {error.where}: {error.message}\n  → {error.advice}\n"
+        assert said in guide.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["how-to/write-a-policy.md"])
+def test_the_rules_of_a_guide_are_a_policy(name: str) -> None:
+    schema = (STARTER / "schema.cedarschema").read_text("utf-8")
+    text = "\n".join(examples(DOCS / name, "cedar"))
+    policy = Policy(text, schema, new=True)
+    asked = [rule for rule in policy.rules.values() if rule.people > 1 or rule.similar_s or rule.local]
+    assert len(policy.rules) > 5 and len(asked) >= 3 and all(rule.about for rule in policy.rules.values())
+
+
+# --- entries ------------------------------------------------------------------------------------------------------
+
+NEWEST = {name: kind for (name, _), kind in sorted(FACTS.items())}
+_SORTS = {
+    str: "text",
+    int: "integer",
+    bool: "true or false",
+    list[str]: "list of text",
+    dict[str, int]: "mapping to integers",
+    dict[str, str]: "mapping to text",
+    list[ItemRef]: "list of `id`, `sha256`",
+    dict[str, int | bool | str]: "mapping",
+}
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_each_entry_type_is_described_with_its_fields(name: str) -> None:
+    """In their order, with their types, and with the version that brought them."""
+    text = section(page("reference/entries.md"), f"### `{name}`")
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \| (.+) \|$", text, re.MULTILINE)
+    first = FACTS[name, 1].__struct_fields__
+    assert [(field, sort) for field, sort, _ in rows] == [
+        (field.name, _SORTS[field.type]) for field in msgspec.structs.fields(NEWEST[name])
+    ]
+    since = {field: re.findall(r"\*Since v(\d+)\.\*", said) for field, _, said in rows}
+    for field in NEWEST[name].__struct_fields__:
+        versions = [v for (one, v), kind in FACTS.items() if one == name and field in kind.__struct_fields__]
+        assert since[field] == ([] if field in first else [str(min(versions))]), field
+    assert text.strip().split("\n")[0].endswith("."), "a sentence says when it is written"
+
+
+def test_no_entry_type_is_described_that_is_not_there() -> None:
+    assert sorted(re.findall(r"^### `([a-z.]+)`$", page("reference/entries.md"), re.MULTILINE)) == sorted(NEWEST)
+
+
+def test_outcomes_and_orders_are_told() -> None:
+    closed = section(page("reference/entries.md"), "### `run.closed`")
+    assert set(OUTCOMES) <= named(closed)
+    assert {*RUN_ORDERS, *STEP_ORDERS} <= named(section(page("reference/entries.md"), "### `run.ordered`"))
 
 
 def test_the_grammar_of_rules_and_fields_is_described() -> None:

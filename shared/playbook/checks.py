@@ -53,7 +53,7 @@ def check(playbook: Playbook, bad: Bad, place: Place, *, new: bool) -> None:
     _check_trigger(playbook, need)
     _check_inputs(playbook, need, new)
     _check_triage(playbook, need)
-    _check_escalation(playbook, need)
+    _check_times(playbook, need)
     rounds: dict[str, tuple[str, ...]] = {}
     for number, spot in enumerate(_walk(playbook.steps, ["steps"])):
         need(number < limits.PLAYBOOK_STEPS, spot.path, f"there are more than {limits.PLAYBOOK_STEPS} steps in all")
@@ -125,13 +125,14 @@ def _check_triage(playbook: Playbook, need: Need) -> None:
         need(playbook.fallback is not None, ["fallback"], "a triage step needs a fallback lane")
 
 
-def _check_escalation(playbook: Playbook, need: Need) -> None:
-    """One after another, and before the question is void."""
+def _check_times(playbook: Playbook, need: Need) -> None:
+    """Escalations come one after another, and before the question is void."""
     before, last = 0, seconds(playbook.approvals.expires)
     for number, level in enumerate(playbook.approvals.escalate):
         path = ["approvals", "escalate", str(number), "after"]
         need(before < seconds(level.after) < last, path, "it must come after the one before, and before expires")
         before = seconds(level.after)
+    need(playbook.budgets.day.time is None, ["budgets", "day", "time"], "time is a budget of one run, not of a day")
 
 
 def _check_step(step: PlaybookStep, path: Path, need: Need) -> None:

@@ -202,6 +202,7 @@ def asked(escalate: str) -> tuple[str, str]:
         ("{roles: [owner]}", "{roles: [owner]}\nbudgets: {run: {actions: -1}}", "budgets.run.actions", ">= 0"),
         ("{roles: [owner]}", "{roles: [owner]}\nbudgets: {week: {actions: 1}}", "budgets.week", "unknown field"),
         ("{roles: [owner]}", "{roles: [owner]}\nbudgets: {day: {time: 1}}", "budgets.day.time", "str"),
+        ("{roles: [owner]}", "{roles: [owner]}\nbudgets: {day: {time: 1h}}", "budgets.day.time", "of one run"),
         ("{roles: [owner]}", "{roles: [owner]}\non_failure: retry", "on_failure", "retry"),
     ],
 )  # fmt: skip
