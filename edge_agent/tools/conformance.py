@@ -30,7 +30,8 @@ from shared.actions import Action, Value
 from shared.codec import canonical
 from shared.errors import BadInput, OutriderError, Unavailable
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,39}\.[A-Za-z][A-Za-z0-9_-]{0,79}")  # as a playbook may name it: ``shared.playbook.ToolName``
+# As a playbook may name it: ``shared.playbook.ToolName``.
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}\.[A-Za-z][A-Za-z0-9_-]{0,79}")
 RECEIPT_BYTES = limits.BODY_BYTES // 2  # a receipt shares its log entry's body with other things
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
