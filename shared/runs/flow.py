@@ -66,7 +66,8 @@ def moves(run: Run, playbook: Playbook) -> list[Next]:
         walk = _Walk(run)
         _, failure = walk.sequence(playbook.steps, "")
         if failure is None:
-            found = walk.moves + (walk.unlisted() if walk.dropped or run.times else [])
+            again = run.began_at != run.at  # a retry looks once more at what came out otherwise, wherever it stands
+            found = walk.moves + (walk.unlisted() if walk.dropped or again else [])
             return found or [Next(Move.CLOSE, outcome=REHEARSED if run.opened.dry_run else DONE)]
     under_way = _in_flight(run)
     if under_way:  # what was begun side by side with the failure is brought to its end first

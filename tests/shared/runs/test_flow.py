@@ -362,3 +362,10 @@ def test_what_is_to_be_looked_at_again_is_listed_at_once() -> None:
     facts += [e.StepSkipped("~b"), *[also(one, step="~first") for one in ACTED]]
     facts += [e.RunClosed("failed", "effect.mismatch"), order("retry")]
     assert after_moves(steps, *facts) == ["start first", "observe b"]
+
+
+def test_two_of_them_are_looked_at_side_by_side() -> None:
+    steps = [tool("a", on_failure="continue"), tool("b")]
+    facts = [also(one, step=name) for name in "ab" for one in (PLAN, ALLOW, INTENT, RESULT, UNSEEN)]
+    facts += [e.RunClosed("failed", "effect.mismatch"), order("retry")]
+    assert after_moves(steps, *facts, on_failure="stop") == ["observe a", "observe b"]
