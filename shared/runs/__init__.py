@@ -1,7 +1,7 @@
 """Run state as a pure fold over entries, and the next moves as a pure function of it. Spec: ``shared/spec/log.md``.
 
-``state`` is what is known, ``fold`` takes one entry further, ``flow`` says what can be done next, and ``device`` folds
-a whole log.
+``state`` is what is known; ``fold`` takes one entry further, by rules that stand there, in ``questions`` and in ``ends``;
+``flow`` says what can be done next; ``device`` folds a whole log.
 """
 
 from shared.runs.device import Device, Grant, fold_version, load, save

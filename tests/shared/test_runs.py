@@ -140,8 +140,7 @@ WANTED = [
 def test_random_playbooks_are_playbooks() -> None:
     for seed in range(100):
         book = random_playbook(random.Random(seed))
-        plain = json.dumps(msgspec.to_builtins(book)).replace('"with_"', '"with"')
-        assert load_playbook(plain.replace('"run": "child"', '"run": "child"'), "x.yaml") == book
+        assert load_playbook(json.dumps(msgspec.to_builtins(book)), "x.yaml") == book
 
 
 # --- an engine that does whatever the fold lets it ----------------------------------------------------------------
