@@ -1,6 +1,6 @@
 """Run state as a pure fold over entries, and the next moves as a pure function of it. Spec: ``shared/spec/log.md``.
 
-``state`` is what is known; ``fold`` takes one entry further, by rules that stand there, in ``questions`` and in ``ends``;
+``state`` is what is known; ``fold`` takes one entry further, by its own rules and those in ``questions`` and ``ends``;
 ``flow`` says what can be done next; ``device`` folds a whole log.
 """
 
