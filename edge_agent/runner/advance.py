@@ -332,7 +332,7 @@ class Advance:
                 continue
             run = self._turn.run
             forward = not (run.cancelled or run.undoing or run.closed)
-            if step is None and not forward:
+            if (step is None or step.again) and not forward:
                 continue  # it was planned while the run was cancelled
             self._turn.take(draft)
 
