@@ -20,6 +20,10 @@ GIVEN = {
     "OUTRIDER_FETCH_MODELS": "false",
     "OUTRIDER_MODEL_CACHE": "/srv/models",
     "OUTRIDER_INBOX_POLL_S": "60",
+    "OUTRIDER_API_PORT": "8500",
+    "OUTRIDER_OPEN_METRICS": "true",
+    "OUTRIDER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    "OUTRIDER_OTLP_SECONDS": "5",
 }
 
 
@@ -38,6 +42,10 @@ def test_every_setting_is_read_from_its_variable() -> None:
         fetch_models=False,
         model_cache=Path("/srv/models"),
         inbox_poll_s=60.0,
+        api_port=8500,
+        open_metrics=True,
+        otlp_endpoint="http://127.0.0.1:4318",
+        otlp_seconds=5,
     )
     assert len(GIVEN) == len(msgspec.structs.fields(Config))
 
