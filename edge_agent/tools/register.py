@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from edge_agent.tools import Argument, Effect, Manual, Receipt, Risk, Tool, chec
 from shared.actions import Action
 from shared.errors import Refused, Unavailable
 
+_FORM = 2  # of the tables below; a register of the first form has no withdrawals
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS decisions (
     key TEXT PRIMARY KEY, application_id TEXT NOT NULL UNIQUE, lane TEXT NOT NULL, work_type TEXT, reason TEXT NOT NULL,
@@ -53,17 +55,28 @@ class _Desk(Tool):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._preparing = threading.Lock()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, isolation_level=None, timeout=5)) as db:
-                db.execute("PRAGMA journal_mode=WAL")
+            with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30)) as db:
                 db.execute("PRAGMA synchronous=FULL")
-                db.executescript(_SCHEMA)
+                with self._preparing:
+                    if db.execute("PRAGMA user_version").fetchone()[0] < _FORM:
+                        self._prepare(db)
                 yield db
         except sqlite3.Error as error:
             raise Unavailable("register.unavailable", f"{self._path}: {error}", advice="check the register") from error
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Make the tables, once: opening the register must not write, or those who open it at once wait in line."""
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {_FORM}")
+        db.execute("COMMIT")
 
     def _decision(self, key: str) -> dict[str, Any] | None:
         """The decision that stands under a key."""
