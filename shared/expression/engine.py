@@ -29,7 +29,7 @@ def _native() -> ModuleType:
     spec = PathFinder.find_spec(_NATIVE, package.submodule_search_locations) if package else None
     if spec is None or spec.loader is None:
         raise Unavailable(
-            "expression.library",
+            "expression.missing",
             "the library that evaluates expressions is not installed",
             advice="install the package common-expression-language",
         )

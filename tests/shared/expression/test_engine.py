@@ -57,7 +57,7 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             engine.compiled("1", "")
     finally:
         engine._native.cache_clear()
-    assert caught.value.code == "expression.library"
+    assert caught.value.code == "expression.missing"
 
 
 class Panic(BaseException):
