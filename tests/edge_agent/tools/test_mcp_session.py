@@ -36,6 +36,7 @@ from tests.edge_agent.tools.mcp_rig import (
     session,
     until,
 )
+from tests.listening import listening
 
 Tools = dict[str, Tool]
 
@@ -307,20 +308,17 @@ async def test_a_bearer_token_goes_to_the_address_and_nowhere_else(tmp_path: Pat
         seen.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-    where = place(tmp_path, secret={"t": "S3cret-Token"}.__getitem__)
-    note = pinned(where, {"url": url, "bearer": "t", "headers": {"X-Desk": "7"}, "start_s": 5})["note"]
-    error = await failure(note, text="x")
-    assert (type(error), error.code) == (NotSent, "mcp.start")
-    assert "authorization: bearer s3cret-token\r\n" in seen[0] and "x-desk: 7\r\n" in seen[0]
-    assert "S3cret-Token" not in str(error)
-    await note.close()
-    assert "S3cret-Token" not in (tmp_path / "state" / "rogue" / LOG).read_text()
-    server.close()
-    await server.wait_closed()
+    async with listening(answer) as port:
+        where = place(tmp_path, secret={"t": "S3cret-Token"}.__getitem__)
+        given = {"url": f"http://127.0.0.1:{port}/mcp", "bearer": "t", "headers": {"X-Desk": "7"}, "start_s": 5}
+        note = pinned(where, given)["note"]
+        error = await failure(note, text="x")
+        assert (type(error), error.code) == (NotSent, "mcp.start")
+        assert "authorization: bearer s3cret-token\r\n" in seen[0] and "x-desk: 7\r\n" in seen[0]
+        assert "S3cret-Token" not in str(error)
+        await note.close()
+        assert "S3cret-Token" not in (tmp_path / "state" / "rogue" / LOG).read_text()
 
 
 async def test_what_the_server_says_on_standard_error_is_in_a_private_file(tools: Tools, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from edge_agent.tools.conformance import ToolContract
 from edge_agent.tools.notify import Notify, bus_address, make
 from shared.actions import Action, Value
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
+from tests.listening import listening
 
 NAME = "org.freedesktop.Notifications"
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -421,9 +422,7 @@ async def test_a_bus_that_says_nothing_is_waited_for_only_so_long(
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_unix_server(silent, tmp_path / "bus")
-    error = await failed(tools(f"unix:path={tmp_path / 'bus'}")["desk.show"], show())
-    assert isinstance(error, NotSent) and error.code == "notify.no-desktop"
-    server.close()
+    async with listening(silent, tmp_path / "bus"):
+        error = await failed(tools(f"unix:path={tmp_path / 'bus'}")["desk.show"], show())
+        assert isinstance(error, NotSent) and error.code == "notify.no-desktop"
