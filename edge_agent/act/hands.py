@@ -142,6 +142,11 @@ class Hands:
                 return call.result(known, "asked")
         try:
             await gate.enter()
+        except NotSent:  # the tool was not called: that is no failure of its own, or its rest would never end
+            if call.silent:
+                raise _Silence from None
+            raise
+        try:
             receipt = await call.send()
         except NotSent:
             gate.failed()
@@ -177,8 +182,11 @@ class Hands:
     async def observe(self, run: str, step: str, action: Action, key: str, receipt: dict[str, Any]) -> Draft:
         """Read the outcome back and compare it with what the action said it would be."""
         tool = self.tool(action.tool)
-        async with asyncio.timeout(tool.timeout_s):
-            matches, found = await tool.observe(action, key, receipt)
+        try:
+            async with asyncio.timeout(tool.timeout_s):
+                matches, found = await tool.observe(action, key, receipt)
+        except TimeoutError as error:
+            raise _late(tool) from error
         return Draft(EffectObserved(step=step, key=key, matches=matches), run, {"shared": {"found": found}})
 
     def undo(self, action: Action, receipt: dict[str, Any]) -> Action | Manual | None:
@@ -214,21 +222,14 @@ class _Call:
                 return await self.tool.send(self.action, self.key)
         except TimeoutError as error:
             self._timed_out = True
-            raise self._late() from error
+            raise _late(self.tool) from error
 
     async def ask(self) -> Receipt | None:
         try:
             async with asyncio.timeout(self.tool.timeout_s):
                 return await self.tool.ask(self.key, self.action)
         except TimeoutError as error:
-            raise self._late() from error
-
-    def _late(self) -> Unavailable:
-        return Unavailable(
-            "tool.timeout",
-            f"{self.tool.name} did not answer within {self.tool.timeout_s:g} s",
-            advice="check the other side",
-        )
+            raise _late(self.tool) from error
 
     def result(self, receipt: Receipt, how: str) -> Draft:
         return self._draft("done", "", how, {"receipt": receipt.details})
@@ -251,3 +252,9 @@ class _Call:
             latency_us=max(0, self._now() - self._started),
         )
         return Draft(facts, self.run, {"shared": body})
+
+
+def _late(tool: Tool) -> Unavailable:
+    return Unavailable(
+        "tool.timeout", f"{tool.name} did not answer within {tool.timeout_s:g} s", advice="check the other side"
+    )

@@ -42,7 +42,7 @@ from shared.errors import OutriderError
 from shared.playbook import seconds
 from shared.policy import ALLOW, Allowed, Asking, Verdict, permit
 from shared.release import Release
-from shared.runs import UNDO, Device, Move, Next, Run, Step, moves
+from shared.runs import DONE, UNDO, Device, Move, Next, Run, Step, moves
 
 _SLOW = (Move.SETTLE, Move.OBSERVE)  # no set: the hash of an enum's member is computed in Python
 _ASK_AGAIN_S = 60.0  # between two questions to a tool about an effect that is in doubt
@@ -89,6 +89,7 @@ class Advance:
             self._obey_parent()
             self._void_superseded()
             while True:
+                await self._take_mail()
                 slow = self._fold_what_can_be()
                 if self._fresh or not slow:
                     await self._turn.commit()
@@ -104,6 +105,7 @@ class Advance:
                 task.cancel()
             self._turn.drop()
             raise
+        self._learn()
         for error in self._later.values():
             raise error
 
@@ -194,7 +196,7 @@ class Advance:
                 said = {"message": "The run went on without it.", "advice": "nothing to do"}
                 turn.add(StepFailed(step=move.step, code=move.code), shared=said)
             case Move.CLOSE:
-                self._close(move)
+                turn.add(RunClosed(outcome=move.outcome, code=move.code))
         return turn.run is not before
 
     def _judge(self, step: Step) -> None:
@@ -291,11 +293,14 @@ class Advance:
         self._turn.add(StepFailed(step=step.id, code=late.code), shared=said)
         return True
 
-    def _close(self, move: Next) -> None:
-        self._turn.add(RunClosed(outcome=move.outcome, code=move.code))
-        for step in self._turn.run.steps.values():  # what a person confirmed is worth remembering
-            if step.answer is not None and step.status == "observed" and move.outcome == "done":
-                self._r.learn(self._turn.run, step, self._scene.action(step), self._scene.event)
+    def _learn(self) -> None:
+        """What a person confirmed is worth remembering, once it is on the disk that it was done."""
+        run = self._turn.run
+        if run.closed is None or run.closed.outcome != DONE:
+            return
+        for step in run.steps.values():
+            if step.answer is not None and step.status == "observed":
+                self._r.learn(run, step, self._scene.action(step), self._scene.event)
 
     # --- moves that take time -----------------------------------------------------------------------------------------
 
@@ -318,6 +323,9 @@ class Advance:
         for task in [task for task in self._busy if task.done()]:
             del self._busy[task]
             self._take(task.result())
+
+    async def _take_mail(self) -> None:
+        """What came for the run meanwhile comes before its next step: a person who says stop is not made to wait."""
         if self._nudge.is_set():
             self._nudge.clear()
             self._stuck.clear()

@@ -12,6 +12,7 @@ from edge_agent.tools import Argument, Backoff, Effect, Manual, NotSent, Receipt
 from shared.actions import Action
 from shared.entries import ApprovalAsked, ApprovalEscalated, IntentRecorded, PlanMade, UndoLeft
 from shared.errors import Conflict, Refused, Unavailable
+from shared.release import Order
 from tests.edge_agent.rig import HOUR, Clock, Rig, make_release
 
 SCHEMA = """
@@ -589,4 +590,52 @@ async def test_one_branch_that_cannot_be_sent_does_not_hold_up_the_other(tmp_pat
     shop.unput.fails.clear()
     await shop.rig.settle()
     assert shop.outcome(run) == "done"
+    shop.close()
+
+
+async def test_a_person_who_says_stop_while_a_tool_is_called_stops_what_comes_next(tmp_path: Path) -> None:
+    steps = "".join(f"- {{id: s{n}, tool: shop.put, with: {{what: w{n}}}}}\n" for n in range(4))
+    shop = Shop(tmp_path, steps)
+    called, go_on = asyncio.Event(), asyncio.Event()
+    send = shop.put.send
+
+    async def slow(action: Action, key: str) -> Receipt:
+        called.set()
+        await go_on.wait()
+        return await send(action, key)
+
+    shop.put.send = slow  # type: ignore[method-assign]  # one tool's own instance
+    await shop.rig.install()
+    await shop.rig.lend()
+    run = await shop.rig.start("shop", sku="S1")
+    shop.rig.journal.attach(asyncio.get_running_loop())
+    work = asyncio.create_task(shop.rig.runner.work())
+    shop.rig.runner.wake_all()
+    await called.wait()
+    order = Order("ord_1", "dev", run, "", "pause", "mara", "owner", 0, "wait")
+    ordered = asyncio.create_task(shop.rig.runner.order(order, None))
+    await asyncio.sleep(0.02)
+    go_on.set()
+    async with asyncio.timeout(5):
+        await ordered
+        while not shop.rig.runner.idle:
+            await asyncio.sleep(0.01)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert shop.outcome(run) == "paused" and shop.put.sent == ["w0"]
+    shop.close()
+
+
+async def test_what_cannot_be_read_back_in_time_keeps_its_result(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "- {id: a, tool: shop.put, with: {what: a}}\n")
+    shop.put.timeout_s = 0.05
+
+    async def never(action: Action, key: str, receipt: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+        await asyncio.sleep(60)
+        return True, {}
+
+    shop.put.observe = never  # type: ignore[method-assign]  # one tool's own instance
+    run = await shop.begin()
+    assert shop.outcome(run) == "resulted" and shop.rig.types(run)[-1] == "result.recorded"
+    assert [error.code for error in shop.rig.troubles] == ["tool.timeout"]
     shop.close()
