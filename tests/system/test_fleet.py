@@ -6,7 +6,11 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from demo_console import Console
 from demo_kit import Stop, outrider
+
+from edge_agent.config import Home
+from edge_agent.status import runs
 
 if TYPE_CHECKING:
     from tests.system.conftest import City, Desk
@@ -148,3 +152,27 @@ def test_broken_files_are_set_aside_with_the_reason(city: City) -> None:
     # A file is told of in the log first and moved then: the last of them may still be on its way.
     names = [name for stem in ("columns", "latin", "quote") for name in (f"{stem}.csv", f"{stem}.csv.why.txt")]
     desk.until(lambda _: sorted(path.name for path in (desk.home / "refused").iterdir()) == names)
+
+
+def test_orders_given_in_the_console_are_obeyed_by_the_agent(city: City) -> None:
+    desk = ready_desk(city, "ordered")
+    desk.drop("wreck.csv", ["T-900,Wreck and remove a two story frame residence,4000"])
+    status = desk.until(lambda s: synced(s) and s["runs"]["waiting"] == 1)
+    (row,) = runs(Home(desk.home))
+    page = f"/runs/{status['device']}:{row['run']}"
+    person = Console(city.address)
+    person.sign_in("mara", "a-long-password")
+
+    def order(name: str) -> None:
+        form = next(form for form in person.forms(page) if form.fields.get("order") == name)
+        person.send(form, reason="the applicant asked for it")
+
+    order("pause")
+    desk.until(lambda s: synced(s) and s["runs"]["paused"] == 1)
+    order("resume")
+    desk.until(lambda s: synced(s) and s["runs"]["waiting"] == 1)
+    order("cancel")
+    desk.until(lambda s: synced(s) and s["outcomes"] == {"cancelled": 1})
+    assert desk.books.count() == 0
+    assert desk.verify()["error"] is None
+    assert "the applicant asked for it" in person.get(page)
