@@ -9,6 +9,7 @@ Topics: ``approvals``, ``runs``, ``devices``, ``releases`` and ``device:ID``.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -97,17 +98,38 @@ class Bus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Subscription]] = {}
+        self._name = secrets.token_hex(4)  # so that a mark of another process is told from one of this
+        self._count = 0
+        self._latest: dict[str, int] = {}  # the number of a topic's latest event
 
-    def subscribe(self, topics: Iterable[str], *, bound: int = QUEUE) -> Subscription:
-        """Listen from now on. Call it inside the event loop that will read."""
+    def mark(self) -> str:
+        """This moment, to be given to ``subscribe`` later by whoever reads the store first and listens afterwards."""
+        with self._lock:
+            return f"{self._name}-{self._count}"
+
+    def subscribe(self, topics: Iterable[str], *, bound: int = QUEUE, since: str | None = None) -> Subscription:
+        """Listen from now on; ``missed`` is set at once where something was told after the mark ``since``.
+
+        A mark that is not this bus's own counts as long ago. Call it inside the event loop that will read.
+        """
         subscription = Subscription(self, frozenset(topics), bound)
         with self._lock:
             for topic in subscription.topics:
                 self._listeners.setdefault(topic, set()).add(subscription)
+            if since is not None:
+                subscription.missed = self._told_since(subscription.topics, since)
         return subscription
+
+    def _told_since(self, topics: frozenset[str], mark: str) -> bool:
+        name, _, count = mark.partition("-")
+        if name != self._name or not count.isascii() or not count.isdigit() or len(count) > 18:
+            return True
+        return any(self._latest.get(topic, 0) > int(count) for topic in topics)
 
     def publish(self, topic: str, payload: dict[str, Any] | None = None) -> None:
         with self._lock:
+            self._count += 1
+            self._latest[topic] = self._count
             listeners = list(self._listeners.get(topic, ()))
         event = Event(topic, payload or {})
         for listener in listeners:

@@ -45,12 +45,16 @@ class SignInNeeded(Exception):
 
 @dataclass(frozen=True)
 class Person:
-    """Who is signed in. ``csrf`` must come back in every form of this session."""
+    """Who is signed in. ``csrf`` must come back in every form of this session.
+
+    ``since`` marks, on the bus, the moment before anything was read for the answer: an open page listens from there on.
+    """
 
     name: str
     roles: tuple[str, ...]
     csrf: str
     token: str
+    since: str = ""
 
     def may(self, *roles: str) -> bool:
         return bool(set(roles) & set(self.roles))
@@ -104,10 +108,11 @@ class Desk:
         token = request.cookies.get(SESSION_COOKIE, "")
         if not token:
             return None
+        since = self.services.bus.mark()
         session = await run_in_threadpool(self.services.users.session, token)
         if session is None:
             return None
-        return Person(session.user.name, session.user.roles, session.csrf, token)
+        return Person(session.user.name, session.user.roles, session.csrf, token, since)
 
     # --- forms ---
 

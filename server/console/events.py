@@ -7,7 +7,7 @@ Bursts are gathered, and the session is looked at again from time to time, so si
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -35,9 +35,13 @@ class EventStream:
         )
 
     async def _stream(self, request: Request) -> AsyncIterator[str]:
-        # The subscription stands before the first byte: what happens after a page sees the stream open is not missed.
-        with self._desk.services.bus.subscribe(TOPICS) as subscription:
+        # A page says since when it has not listened, so what happens between its making and this stream is not missed.
+        since = request.query_params.get("since", "")
+        with self._desk.services.bus.subscribe(TOPICS, since=since) as subscription:
             yield ": open\n\n"
+            if subscription.missed:
+                subscription.missed = False
+                yield _told(TOPICS)
             coming = asyncio.ensure_future(anext(subscription, None))
             try:
                 while True:
@@ -57,8 +61,11 @@ class EventStream:
                         topics.add(more.topic)
                         coming = asyncio.ensure_future(anext(subscription, None))
                         await asyncio.sleep(0)
-                    for topic in sorted(TOPICS if subscription.missed else topics):
-                        yield f"event: {topic}\ndata: 1\n\n"
+                    yield _told(TOPICS if subscription.missed else topics)
                     subscription.missed = False
             finally:
                 coming.cancel()
+
+
+def _told(topics: Iterable[str]) -> str:
+    return "".join(f"event: {topic}\ndata: 1\n\n" for topic in sorted(topics))

@@ -55,3 +55,20 @@ async def test_closing_the_bus_ends_every_stream() -> None:
     await asyncio.wait_for(task, 5)
     assert seen == ["runs"]
     bus.publish("runs")
+
+
+async def test_a_mark_tells_whether_something_happened_before_the_listening_began() -> None:
+    bus = Bus()
+    bus.publish("runs")
+    mark = bus.mark()
+    bus.publish("device:a")
+    with bus.subscribe(["runs", "approvals"], since=mark) as current, bus.subscribe(["runs"]) as without:
+        assert not current.missed
+        assert not without.missed
+    bus.publish("approvals")
+    with bus.subscribe(["runs", "approvals"], since=mark) as late, bus.subscribe(["runs"], since=mark) as other:
+        assert late.missed
+        assert not other.missed
+    for foreign in ("", Bus().mark(), mark + "x", mark.partition("-")[0] + "-" + "9" * 19):
+        with bus.subscribe(["runs"], since=foreign) as unknown:
+            assert unknown.missed, foreign

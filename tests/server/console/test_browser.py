@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
@@ -364,11 +364,17 @@ def test_a_doubt_is_settled_by_keyboard_and_leaves_the_open_page_when_the_run_ob
     page.keyboard.press("Tab")
     page.keyboard.type("Not in the sent folder.")
     page.keyboard.press("Tab")
+    late: list[Route] = []
+    page.route("**/events*", late.append)
     page.keyboard.press("Enter")
     expect(card.get_by_text("Permit office has not taken the order yet.")).to_be_visible()
     expect(card.get_by_role("button")).to_have_count(0)
     assert hub.letters is not None
-    hub.obey(hub.letters.agent)
+    hub.obey(hub.letters.agent)  # before the page that shows the waiting order hears of changes
+    while not late:
+        page.wait_for_timeout(50)
+    for stream in late:
+        stream.continue_()
     expect(card).to_have_count(0)
     expect(page.locator("#attention-badge")).to_have_text("3 need attention")
     card_of_another = page.locator("article.need", has=page.get_by_role("link", name="PL-2026-0088"))

@@ -13,17 +13,24 @@ from server.console.events import EventStream
 from tests.server.console.sample_hub import SampleHub
 
 
-def request_of(token: str) -> Request:
+def request_of(token: str, since: str) -> Request:
     headers = [(b"cookie", f"outrider_session={token}".encode())]
-    return Request({"type": "http", "method": "GET", "path": "/events", "headers": headers, "query_string": b""})
+    query = f"since={since}".encode()
+    return Request({"type": "http", "method": "GET", "path": "/events", "headers": headers, "query_string": query})
+
+
+EVERYTHING = "".join(f"event: {topic}\ndata: 1\n\n" for topic in ("approvals", "devices", "releases", "runs"))
 
 
 def session(hub: SampleHub) -> str:
     return hub.users.create_session(hub.users.list()[0])[0]
 
 
-async def stream(hub: SampleHub, token: str, quiet_seconds: float = 5.0) -> AsyncIterator[str]:
-    async for chunk in EventStream(Desk(hub.services), quiet_seconds)._stream(request_of(token)):
+async def stream(
+    hub: SampleHub, token: str, quiet_seconds: float = 5.0, since: str | None = None
+) -> AsyncIterator[str]:
+    request = request_of(token, hub.bus.mark() if since is None else since)
+    async for chunk in EventStream(Desk(hub.services), quiet_seconds)._stream(request):
         yield chunk
 
 
@@ -41,8 +48,7 @@ async def test_a_burst_is_told_once(hub: SampleHub) -> None:
     for _ in range(50):
         hub.bus.publish("runs", {})
         hub.bus.publish("devices", {})
-    heard = [await asyncio.wait_for(anext(told), 5) for _ in range(2)]
-    assert heard == ["event: devices\ndata: 1\n\n", "event: runs\ndata: 1\n\n"]
+    assert await asyncio.wait_for(anext(told), 5) == "event: devices\ndata: 1\n\nevent: runs\ndata: 1\n\n"
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(told), 0.6)
     await told.aclose()
@@ -53,11 +59,19 @@ async def test_what_was_missed_makes_everything_look_again(hub: SampleHub) -> No
     await anext(told)
     for _ in range(1000):
         hub.bus.publish("runs", {})
-    heard = [await asyncio.wait_for(anext(told), 5) for _ in range(4)]
-    assert [line.split("\n")[0] for line in heard] == [
-        "event: approvals", "event: devices", "event: releases", "event: runs",
-    ]  # fmt: skip
+    assert await asyncio.wait_for(anext(told), 5) == EVERYTHING
     await told.aclose()
+
+
+async def test_what_happened_between_the_page_and_its_stream_makes_everything_look_again(hub: SampleHub) -> None:
+    token, before = session(hub), hub.bus.mark()
+    hub.bus.publish("runs", {})
+    for since, opening in ((before, [": open\n\n", EVERYTHING]), (hub.bus.mark(), [": open\n\n"])):
+        told = stream(hub, token, since=since)
+        assert [await asyncio.wait_for(anext(told), 5) for _ in opening] == opening
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(told), 0.4)
+        await told.aclose()
 
 
 async def test_quiet_streams_show_life_and_end_with_the_session(hub: SampleHub) -> None:
