@@ -365,7 +365,7 @@ def test_a_doubt_is_settled_by_keyboard_and_leaves_the_open_page_when_the_run_ob
     page.keyboard.type("Not in the sent folder.")
     page.keyboard.press("Tab")
     late: list[Route] = []
-    page.route("**/events*", late.append)
+    page.route("**/events*", lambda route: late.append(route))
     page.keyboard.press("Enter")
     expect(card.get_by_text("Permit office has not taken the order yet.")).to_be_visible()
     expect(card.get_by_role("button")).to_have_count(0)
