@@ -14,7 +14,9 @@ from shared import limits, proof, protocol
 from shared.codec import b64, unb64
 from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
-from shared.memory import KINDS, NAME_CHARS, PARTS, TEXT_CHARS, Item, create, item_id
+from shared.memory import KINDS, Item, item_id
+from shared.memory.document import create
+from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
 from shared.tlog import Checkpoint, Frontier, leaf_hash
 from tests.shared import examples
 

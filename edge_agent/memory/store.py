@@ -23,11 +23,10 @@ from edge_agent.database import connect
 from edge_agent.vector import Embedding
 from shared.codec import hex_sha256
 from shared.errors import BadInput, OutriderError, Tampered, Unavailable
+from shared.memory import Item, check, item_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from shared.memory import Item
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
@@ -117,7 +116,7 @@ class Memory:
 
     def add(self, items: Iterable[Item]) -> tuple[int, int]:
         """Keep items; return how many are new and how many were known. Raises ``BadInput('memory.item')``."""
-        from shared.memory import create, item_id
+        from shared.memory.document import create
 
         new = known = 0
         with self._change() as db:
@@ -135,7 +134,7 @@ class Memory:
         return new, known
 
     def get(self, item_id: str) -> Item:
-        from shared.memory import open_item
+        from shared.memory.document import open_item
 
         rows = self._all("SELECT document, sha256 FROM item WHERE id = ?", item_id)
         if not rows:
@@ -203,8 +202,6 @@ class Memory:
 def read_decisions(data: bytes, name: str, scope: str) -> list[Item]:
     """Past decisions from a CSV with the columns ``description`` and ``lane``, and optionally ``reason``,
     ``decided_by``, ``decided_on``. Raises ``BadInput('memory.import')`` with the row."""
-    from shared.memory import Item, check
-
     try:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BadInput, Tampered
-from shared.memory import KINDS, NAME_CHARS, PARTS, TEXT_CHARS, Item, check, create, item_id, open_item
+from shared.memory import KINDS, Item, check, item_id
+from shared.memory.document import create, open_item
+from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
 
 ACTOR = bytes(range(16))
 LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
