@@ -55,3 +55,22 @@ EXPRESSION_PATTERN_REPEATS = 1_000  # counted repetitions, multiplied
 EXPRESSION_VALUE_DEPTH = 32  # lists and mappings within each other
 EXPRESSION_INT = 2**63 - 1  # and its negative: the smallest 64-bit number has no positive, and CEL gets that wrong
 EXPRESSION_WORK = 1_000_000  # units of about a tenth of a microsecond: copied values, visited operations
+
+# Memory
+MEMORY_BATCH = 512  # changes in one push
+MEMORY_BATCH_BYTES = 2 * 1024 * 1024  # and their base64, or that of the records in one answer
+MEMORY_RECORDS = 1_024  # records in one answer
+MEMORY_SCOPES = 256  # scopes that one device may have
+MEMORY_ITEM_CHANGES = 20_000  # changes of one item,
+MEMORY_ITEM_BYTES = 4 * 1024 * 1024  # and their bytes
+MEMORY_SCOPE_BYTES = 4 * 1024 * 1024 * 1024  # changes of one scope
+
+# Memory: one change of an item
+MEMORY_CHANGE_BYTES = 4 * 1024 * 1024  # as it travels; an item full of the longest letters has some three millions
+MEMORY_CHANGE_INFLATED = 4 * 1024 * 1024  # and when it is not deflated
+MEMORY_CHANGE_OPS = 220_000  # a text of 100,000 letters taken out and another put in its place
+MEMORY_CHANGE_RUNS = 150_000  # rows that differ from the one before
+MEMORY_CHANGE_ACTORS = 64  # others that it names
+MEMORY_CHANGE_DEPS = 256  # changes that it follows directly
+MEMORY_MESSAGE_BYTES = 1_000  # what its writer says of it
+MEMORY_DOCUMENT_OPS = 2**30  # a document's last operation; Automerge's own end is at 2**32

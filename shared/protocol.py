@@ -6,6 +6,7 @@ that were signed or hashed travel as the strings they were, never as structures 
 History of PROTOCOL_VERSION
     1   2026-11-22   first version
     2   2026-11-22   orders about runs; an answer may cover actions like the one asked about, and be one of several
+    3   2026-11-22   memory: feeds of scopes, pushed and pulled; tombstones and holds
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from shared.codec import parse
 from shared.entries import Body
 from shared.errors import KINDS, BadInput, OutriderError, Tampered
 from shared.keys import Envelope
+from shared.memory.feed import Change, Record, Rejected
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -95,6 +97,32 @@ class Status(_Message, frozen=True, tag="status"):
     lease_expires_at: int
 
 
+class Remember(_Message, frozen=True, tag="remember"):
+    """Changes of one scope, oldest first, as they were made. One in flight."""
+
+    scope: str
+    changes: list[Change]
+
+
+class Recall(_Message, frozen=True, tag="recall"):
+    """Agent asks for what lies beyond its cursors, by scope. With none it asks which scopes there are."""
+
+    cursors: dict[str, int]
+
+
+class Forget(_Message, frozen=True, tag="forget"):
+    """Agent asks for a tombstone; its fields are those of ``Tombstone``. Asking twice with one ``id`` makes one."""
+
+    id: str
+    kind: str
+    scope: str
+    item: str
+    subject: str
+    salt: str
+    run: str
+    reason: str
+
+
 # --- down ---------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +151,31 @@ class Pulled(_Message, frozen=True, tag="pulled"):
     proof: list[str]
 
 
+class Remembered(_Message, frozen=True, tag="remembered"):
+    """What became of a push. ``stored`` are the hashes that are durable here, also those that were before."""
+
+    scope: str
+    stored: list[str]
+    refused: list[Rejected]
+
+
+class Recalled(_Message, frozen=True, tag="recalled"):
+    """Records of one ``scope`` in order, empty where there is no news, and the cursor after them. ``scopes`` is whole:
+    the device's role in each; what is not in it was taken away. ``more`` says to ask again at once."""
+
+    scopes: dict[str, str]
+    scope: str
+    records: list[Record]
+    cursor: int
+    more: bool
+
+
+class Forgotten(_Message, frozen=True, tag="forgotten"):
+    """The tombstone stands, and the hub has erased what it had. It comes to every device by its feed."""
+
+    id: str
+
+
 class Refusal(_Message, frozen=True, tag="refusal"):
     """An error, with its code and advice. ``fatal`` closes the link; ``held`` says where to send from again."""
 
@@ -134,7 +187,24 @@ class Refusal(_Message, frozen=True, tag="refusal"):
     held: int = -1
 
 
-Message = Challenge | Hello | Welcome | Batch | Pull | Status | Accepted | Notice | Pulled | Refusal
+Message = (
+    Challenge
+    | Hello
+    | Welcome
+    | Batch
+    | Pull
+    | Status
+    | Accepted
+    | Notice
+    | Pulled
+    | Refusal
+    | Remember
+    | Remembered
+    | Recall
+    | Recalled
+    | Forget
+    | Forgotten
+)
 
 _ENCODER = msgspec.json.Encoder()
 

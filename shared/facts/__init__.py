@@ -38,6 +38,14 @@ from shared.facts.hub import (
     TokenIssued,
     UserAdded,
 )
+from shared.facts.memory import (
+    MemoryErased,
+    MemoryGranted,
+    MemoryHeld,
+    MemoryRefused,
+    MemoryTombstoned,
+    MemoryUnheld,
+)
 from shared.facts.runs import (
     ApprovalAnswered,
     ApprovalAnsweredV1,
@@ -70,7 +78,8 @@ __all__ = [
     "FACTS", "ApprovalAnswered", "ApprovalAnsweredV1", "ApprovalAsked", "ApprovalAskedV1", "ApprovalCovered",
     "ApprovalDecided", "ApprovalDecidedV1", "ApprovalEscalated", "ApprovalVoided", "BatchRefused", "ClockStepped",
     "ContextRecalled", "DeviceEnrolled", "DeviceJoined", "DeviceRevoked", "EffectObserved", "EventReceived", "Facts",
-    "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken", "LogOpened", "OrderGiven",
+    "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken", "LogOpened",
+    "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld", "OrderGiven",
     "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleaseRefused", "ResultRecorded", "RunClosed", "RunOpened",
     "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused", "StepEnded", "StepEntered", "StepFailed",
     "StepRehearsed", "StepSkipped", "TokenIssued", "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
@@ -122,5 +131,11 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("order.given", 1): OrderGiven,
     ("lease.issued", 1): LeaseIssued,
     ("batch.refused", 1): BatchRefused,
+    ("memory.granted", 1): MemoryGranted,
+    ("memory.tombstoned", 1): MemoryTombstoned,
+    ("memory.held", 1): MemoryHeld,
+    ("memory.unheld", 1): MemoryUnheld,
+    ("memory.erased", 1): MemoryErased,
+    ("memory.refused", 1): MemoryRefused,
 }
 _NAMES = {kind: name for name, kind in FACTS.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared import entries as e
 from shared import protocol as p
 from shared.keys import Envelope
+from shared.memory.feed import Change, Record, Rejected
 from shared.runs.fold import OF_RUNS
 
 AT = 1_790_000_000_000_000
@@ -64,6 +65,12 @@ FACTS: list[e.Facts] = [
     e.OrderGiven("retry", "ord_2", "dev_1", RUN, "", "mara"),
     e.LeaseIssued("lease_1", "dev_1", AT + 28_800_000_000, 200, 100_000_000),
     e.BatchRefused("dev_1", "log.fork", 40, 40, 52),
+    e.MemoryGranted("team/permits", "user:mara", "writer", "otto"),
+    e.MemoryTombstoned("tmb_1", "item", "team/permits", "mem_1", "", "", 1, "mara", "asked"),
+    e.MemoryHeld("hld_1", "team/permits", "mem_1", "otto", "court"),
+    e.MemoryUnheld("hld_1", "otto"),
+    e.MemoryErased(["tmb_1"], 1),
+    e.MemoryRefused("team/permits", "mem_1", SHA, "memory.hostile.size"),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {
@@ -110,6 +117,25 @@ MESSAGES: list[p.Message] = [
     p.Refusal(
         "Conflict", "log.gap", "the batch begins at entry 9, but only 8 are held", "send again from entry 8", False, 8
     ),
+]
+MEM = "mem_a05155492a8f86cf159d8485"
+TMB = "tmb_000102030405060708090a0b"
+MESSAGES += [
+    p.Remember("team/permits", [Change(MEM, "hW9Kg5LqWkgBAAA=")]),
+    p.Remembered("team/permits", [SHA], [Rejected(MEM, "0" * 64, "memory.erased")]),
+    p.Recall({"person": 0, "team/permits": 41}),
+    p.Recalled(
+        {"person": "steward", "team/permits": "writer"},
+        "team/permits",
+        [
+            Record(42, MEM, "hW9Kg5LqWkgBAAA="),
+            Record(43, MEM, tombstone=Envelope("tombstone", f'{{"id":"{TMB}"}}', "AAAA")),
+        ],
+        43,
+        False,
+    ),
+    p.Forget(TMB, "item", "team/permits", MEM, "", "", "", "asked"),
+    p.Forgotten(TMB),
 ]
 JOIN = p.Join(1, "SECRET", "front desk", KEY, KEY, "agent 0.1.0", "00" * 64, "00" * 64)
 JOINED = p.Joined("dev_1", "city", KEY, "city/dev_1", "{}", {"timestamp": 1, "snapshot": 1, "targets": 1})

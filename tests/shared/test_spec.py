@@ -16,6 +16,7 @@ from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
 from shared.memory import KINDS, Item, item_id
 from shared.memory.document import create
+from shared.memory.feed import Hold, Tombstone
 from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
 from shared.tlog import Checkpoint, Frontier, leaf_hash
 from tests.shared import examples
@@ -30,6 +31,9 @@ ITEM = Item(
     tags=["roof"],
     confidence=900,
 )
+
+TOMBSTONE = Tombstone(examples.TMB, "item", "team/permits", examples.MEM, "", "", "", examples.AT, "mara", "asked")
+HOLD = Hold("hld_1", "team/permits", examples.MEM, True, examples.AT, "otto", "court")
 
 opened = write(Draft(LogOpened("city/dev_1", KEY.public.text, "agent 0.1.0")), 0, examples.AT, examples.salt)
 run = examples.written(examples.example(RunOpenedV1), seq=1)
@@ -85,6 +89,14 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
         "pulled": lambda: frame(protocol.Pulled),
         "status": lambda: frame(protocol.Status),
         "refusal": lambda: frame(protocol.Refusal),
+        "remember": lambda: frame(protocol.Remember),
+        "remembered": lambda: frame(protocol.Remembered),
+        "recall": lambda: frame(protocol.Recall),
+        "recalled": lambda: frame(protocol.Recalled),
+        "forget": lambda: frame(protocol.Forget),
+        "forgotten": lambda: frame(protocol.Forgotten),
+        "tombstone": lambda: pretty(TOMBSTONE),
+        "hold": lambda: pretty(HOLD),
         "hello-bytes": hello_bytes,
         "welcome-bytes": lambda: protocol.welcome_bytes("dev_1", examples.NONCE, 8, 3).decode(),
         "join": lambda: pretty(examples.JOIN),
@@ -178,6 +190,8 @@ def test_every_field_and_kind_of_an_item_is_documented() -> None:
         ("link.md", f"1 to {limits.BATCH_ENTRIES} entries of at most {limits.BATCH_BYTES // 2**20} MiB"),
         ("link.md", f"within {limits.HANDSHAKE_SECONDS} seconds"),
         ("link.md", f"every {limits.HEARTBEAT_SECONDS} seconds"),
+        ("link.md", f"1 to {limits.MEMORY_BATCH} changes of at most {limits.MEMORY_BATCH_BYTES // 2**20} MiB"),
+        ("link.md", f"{limits.MEMORY_RECORDS:,} records of at most {limits.MEMORY_BATCH_BYTES // 2**20} MiB"),
         ("memory.md", f"1 to {TEXT_CHARS:,} characters"),
         ("memory.md", f"{PARTS} of {NAME_CHARS:,} characters"),
     ],
