@@ -1,0 +1,292 @@
+"""Read one Automerge change in pure Python, without the native library and without expanding a run length.
+
+Spec: https://automerge.org/automerge-binary-format-spec/ . A change chunk is the magic bytes, four bytes of checksum,
+the type (1, or 2 where the rest is deflated), its length, and then: dependencies, actor, sequence number, first
+operation, time, message, other actors, the column table, the columns. Its hash is SHA-256 over all from the type on.
+
+Columns are run-length encoded, so a hundred bytes can stand for four thousand million operations; and one change can
+be spelt in many ways, of which Automerge's own is the only one whose hash survives saving. So everything here keeps
+runs as runs, and accepts that one spelling only: shortest LEB128 numbers, runs as long as can be, columns in order.
+Whether what was read makes sense is judged in ``screen``; nothing else may be handed to the native library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shared import limits
+from shared.memory.columns import booleans, cut_off, differences, hostile, numbers, signed, strings, unsigned
+
+MAGIC = b"\x85\x6f\x4a\x83"
+CHANGE, DEFLATED = 1, 2
+OBJ_ACTOR, OBJ_CTR, KEY_ACTOR, KEY_CTR, KEY_STR = 0x01, 0x02, 0x11, 0x13, 0x15
+INSERT, ACTION, VALUE_META, VALUE = 0x34, 0x42, 0x56, 0x57
+PRED_COUNT, PRED_ACTOR, PRED_CTR = 0x70, 0x71, 0x73
+KNOWN = frozenset(
+    (
+        OBJ_ACTOR,
+        OBJ_CTR,
+        KEY_ACTOR,
+        KEY_CTR,
+        KEY_STR,
+        INSERT,
+        ACTION,
+        VALUE_META,
+        VALUE,
+        PRED_COUNT,
+        PRED_ACTOR,
+        PRED_CTR,
+    )
+)
+ACTIONS = ("make-map", "set", "make-list", "delete", "make-text", "increment", "make-table", "mark")
+NULL, FALSE, TRUE, UINT, INT, FLOAT, STRING, BYTES, COUNTER, TIMESTAMP = range(10)
+
+
+class ParsedChange(msgspec.Struct, frozen=True):
+    """What a change says of itself. Hashes and actors are hex; ``time`` is as the writer put it.
+
+    ``ops`` is how many operations it has, ``inflated`` how many bytes the chunk has when it is not deflated, and
+    ``raw`` those bytes. ``columns`` are the encoded columns by their number.
+    """
+
+    hash: str
+    actor: str
+    seq: int
+    start_op: int
+    time: int
+    message: str
+    deps: tuple[str, ...]
+    other_actors: tuple[str, ...]
+    ops: int
+    inflated: int
+    raw: bytes
+    columns: dict[int, bytes]
+
+
+class Op(msgspec.Struct, frozen=True):
+    """One operation. Ids are ``COUNTER@ACTOR``; the root object is ``_root``, a text's start ``_head``.
+
+    In a map ``key`` names the field and ``elem`` is empty. In a text ``elem`` is the letter it is about, or stands
+    after (``insert``), and ``key`` is empty. ``pred`` are the operations it overwrites. ``action`` is of ``ACTIONS``.
+    """
+
+    id: str
+    obj: str
+    key: str
+    elem: str
+    insert: bool
+    action: str
+    value: str | int | bool | None
+    pred: tuple[str, ...]
+
+
+def read_change(chunk: bytes) -> ParsedChange:
+    """Take a change apart. Raises ``Tampered('memory.hostile.*')`` where it is not one, whole, in its one spelling."""
+    raw = _whole(chunk)
+    body = _body(raw)
+    end = len(raw)
+    deps, at = _hashes(raw, body, end)
+    actor, at = _bytes(raw, at, end)
+    seq, at = unsigned(raw, at, end)
+    start_op, at = unsigned(raw, at, end)
+    time, at = signed(raw, at, end)
+    message, at = _bytes(raw, at, end)
+    count, at = unsigned(raw, at, end)
+    others = []
+    for _ in range(_few(count, end - at)):
+        other, at = _bytes(raw, at, end)
+        others.append(other.hex())
+    columns = _columns(raw, at, end)
+    return ParsedChange(
+        hash=hashlib.sha256(memoryview(raw)[8:]).hexdigest(),
+        actor=actor.hex(),
+        seq=seq,
+        start_op=start_op,
+        time=time,
+        message=_text(message),
+        deps=tuple(deps),
+        other_actors=tuple(others),
+        ops=sum(run[1] for run in numbers(columns.get(ACTION, b""))),
+        inflated=end,
+        raw=raw,
+        columns=columns,
+    )
+
+
+def operations(chunk: bytes) -> list[Op]:
+    """Every operation of a change, in order. Only for one that passed the screen: here run lengths are expanded."""
+    change = read_change(chunk)
+    columns, count = change.columns, change.ops
+    actors = (change.actor, *change.other_actors)
+
+    def named(counter: int | None, actor: int | None, none: str) -> str:
+        return none if counter is None or actor is None else f"{counter}@{actors[actor]}"
+
+    rows = zip(
+        _each(numbers, columns, OBJ_CTR, count),
+        _each(numbers, columns, OBJ_ACTOR, count),
+        _each(strings, columns, KEY_STR, count),
+        _summed(columns, KEY_CTR, count),
+        _each(numbers, columns, KEY_ACTOR, count),
+        _each(booleans, columns, INSERT, count),
+        _each(numbers, columns, ACTION, count),
+        _values(change),
+        _preds(change, actors),
+        strict=True,
+    )
+    return [
+        Op(
+            id=f"{change.start_op + place}@{change.actor}",
+            obj=named(obj, owner, "_root"),
+            key=key or "",
+            elem=named(letter, writer, "_head") if key is None else "",
+            insert=bool(insert),
+            action=ACTIONS[action],
+            value=value,
+            pred=pred,
+        )
+        for place, (obj, owner, key, letter, writer, insert, action, value, pred) in enumerate(rows)
+    ]
+
+
+def _whole(chunk: bytes) -> bytes:
+    """The chunk, inflated where it is deflated, with its checksum proved."""
+    if len(chunk) > limits.MEMORY_CHANGE_BYTES:
+        raise hostile("memory.hostile.size", f"a change has {len(chunk)} bytes")
+    if len(chunk) < 10 or chunk[:4] != MAGIC or chunk[8] not in (CHANGE, DEFLATED):
+        raise hostile("memory.hostile.chunk", "these bytes are no Automerge change")
+    length, at = unsigned(chunk, 9, len(chunk))
+    if length != len(chunk) - at:
+        raise hostile("memory.hostile.chunk", "a change has bytes too many or too few")
+    if chunk[8] == DEFLATED:
+        body = _inflate(chunk[at:])
+        chunk = chunk[:8] + bytes([CHANGE]) + _leb(len(body)) + body
+    if hashlib.sha256(memoryview(chunk)[8:]).digest()[:4] != chunk[4:8]:
+        raise hostile("memory.hostile.checksum", "a change's checksum does not fit")
+    return chunk
+
+
+def _inflate(body: bytes) -> bytes:
+    stream = zlib.decompressobj(-15)
+    try:
+        whole = stream.decompress(body, limits.MEMORY_CHANGE_INFLATED)
+    except zlib.error as error:
+        raise hostile("memory.hostile.inflated", "a deflated change does not inflate") from error
+    if not stream.eof or stream.unused_data:
+        raise hostile("memory.hostile.inflated", "a deflated change is too large or does not end where it should")
+    return whole
+
+
+def _body(raw: bytes) -> int:
+    return unsigned(raw, 9, len(raw))[1]
+
+
+def _leb(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _bytes(raw: bytes, at: int, end: int) -> tuple[bytes, int]:
+    length, at = unsigned(raw, at, end)
+    if length > end - at:
+        raise cut_off()
+    return raw[at : at + length], at + length
+
+
+def _hashes(raw: bytes, at: int, end: int) -> tuple[list[str], int]:
+    count, at = unsigned(raw, at, end)
+    if count * 32 > end - at:
+        raise cut_off()
+    return [raw[at + 32 * n : at + 32 * n + 32].hex() for n in range(count)], at + 32 * count
+
+
+def _few(count: int, room: int) -> int:
+    if count > room:
+        raise cut_off()
+    return count
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise hostile("memory.hostile.text", "a change has text that is not UTF-8") from error
+
+
+def _columns(raw: bytes, at: int, end: int) -> dict[int, bytes]:
+    """The encoded columns. Their table is in rising order, and names none that is unknown or empty."""
+    count, at = unsigned(raw, at, end)
+    table = []
+    last = -1
+    for _ in range(_few(count, end - at)):
+        number, at = unsigned(raw, at, end)
+        length, at = unsigned(raw, at, end)
+        if number not in KNOWN or number <= last or (not length and number != VALUE):
+            raise hostile("memory.hostile.columns", f"column {number} of a change is unknown, empty or out of order")
+        table.append((number, length))
+        last = number
+    columns = {}
+    for number, length in table:
+        if length > end - at:
+            raise cut_off()
+        columns[number] = raw[at : at + length]
+        at += length
+    if at != end:
+        raise hostile("memory.hostile.chunk", "a change has bytes after its columns")
+    return columns
+
+
+# What follows expands runs, and so is for screened changes alone.
+
+
+def _each(
+    read: Callable[[bytes], list[tuple[Any, int]]], columns: dict[int, bytes], number: int, count: int
+) -> list[Any]:
+    if number not in columns:
+        return [None] * count
+    return [value for value, times in read(columns[number]) for _ in range(times)]
+
+
+def _summed(columns: dict[int, bytes], number: int, count: int) -> list[int | None]:
+    """A column of differences as what they add up to."""
+    at = 0
+    values: list[int | None] = []
+    for step in _each(differences, columns, number, count):
+        at += step or 0
+        values.append(None if step is None else at)
+    return values
+
+
+def _preds(change: ParsedChange, actors: tuple[str, ...]) -> list[tuple[str, ...]]:
+    counts = [times or 0 for times in _each(numbers, change.columns, PRED_COUNT, change.ops)]
+    counters = iter(_summed(change.columns, PRED_CTR, sum(counts)))
+    writers = iter(_each(numbers, change.columns, PRED_ACTOR, sum(counts)))
+    return [tuple(f"{next(counters)}@{actors[next(writers)]}" for _ in range(times)) for times in counts]
+
+
+def _values(change: ParsedChange) -> list[str | int | bool | None]:
+    data = change.columns.get(VALUE, b"")
+    values: list[str | int | bool | None] = []
+    at = 0
+    for meta in _each(numbers, change.columns, VALUE_META, change.ops):
+        kind, length = (meta or 0) & 15, (meta or 0) >> 4
+        values.append(_value(kind, data[at : at + length]))
+        at += length
+    return values
+
+
+def _value(kind: int, data: bytes) -> str | int | bool | None:
+    if kind == STRING:
+        return _text(data)
+    if kind in (INT, TIMESTAMP):
+        return signed(data, 0, len(data))[0]
+    return {NULL: None, FALSE: False, TRUE: True}.get(kind)
