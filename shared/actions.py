@@ -12,7 +12,7 @@ Value = str | int | bool | None | list[Any] | dict[str, Any]  # JSON-plain; ``co
 Arguments = dict[str, Value]
 
 
-class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Action(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """``subject`` is the business key the playbook names (an application's number), so that the same case met twice,
     on another device or in another file, is the same action."""
 

@@ -21,7 +21,7 @@ _NAMES = {kind: name for name, kind in FACTS.items()}
 BODY_NAMES = ("shared", "private")  # ``private`` bodies never leave the device
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One entry as read. ``seq`` is its leaf index, ``at`` microseconds since 1970 UTC, never less than the one before;
     ``bodies`` maps a body's name to its salted hash; ``run`` is empty for entries about the device itself."""
 
@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bodies: dict[str, str]
 
 
-class _Raw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Raw(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     seq: int
     at: int
     type: str
@@ -44,7 +44,7 @@ class _Raw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bodies: dict[str, str]
 
 
-class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Body(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Erasable bytes beside an entry. ``data`` is canonical JSON, ``salt`` 64 hex digits."""
 
     salt: str
@@ -54,7 +54,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return salted(bytes.fromhex(self.salt), self.data.encode())
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """What a room hands to the journal: it has no place in the log until it is committed. ``not_after`` (microseconds,
     0 for none) is the latest entry time at which it may still be written."""
 
@@ -64,7 +64,7 @@ class Draft(msgspec.Struct, frozen=True):
     not_after: int = 0
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """An entry with its exact bytes and its bodies, ready to be stored."""
 
     entry: Entry

@@ -46,6 +46,8 @@ HOST_RULES = {
 
 _ACTIONS = tuple({"type": "Action", "id": name} for name in cedar.ACTIONS)
 _FORMS = 32  # the guard has one or two; a bound all the same
+_REMEMBERED = 1024  # answers kept for each policy
+_DECIDED = frozenset((cedarpy.Decision.Allow, cedarpy.Decision.Deny))
 _ENTITIES = cedarpy.Entities.from_json_str("[]")
 # Context fields that came after the first schema, each with a value of its type and one of another.
 _OPTIONAL = {
@@ -57,7 +59,7 @@ _OPTIONAL = {
 }
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Request(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One action before the guard. ``context`` holds what ``schema.cedarschema`` declares: integers, booleans, text."""
 
     device: str
@@ -73,7 +75,7 @@ class Asking(msgspec.Struct, frozen=True):
     local: bool
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """``rules`` are the ids of the rules that decided: for *allow* those that permit acting alone, for *ask* those
     that hold that back, for *deny* those that forbid it. ``errors`` are Cedar's words where it erred. ``held`` says
     that the denial is the host's own and passes (a lease can be renewed), so the run waits and does not end."""
@@ -85,6 +87,21 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def held(self) -> bool:
         return self.kind == DENY and any(rule.startswith("host:") for rule in self.rules)
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """Cedar's word to one question; ``reasons`` are the ids of the rules that decided, sorted."""
+
+    decided: bool
+    allowed: bool
+    reasons: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: Any) -> _Said:
+        names = result.diagnostics.id_annotations_by_reason
+        reasons = sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
+        return cls(result.decision in _DECIDED, result.allowed, tuple(reasons), tuple(result.diagnostics.errors))
 
 
 def deny(rule: str, *errors: str) -> Verdict:
@@ -105,43 +122,68 @@ class Policy:
         cedar.validate(text, schema, where)
         self._reads = cedar.context_read(text)
         self._forms: set[tuple[Any, ...]] = set()  # names and types of contexts that Cedar found to fit the schema
+        self._said: dict[tuple[Any, ...], _Said] = {}
         self._knows = {name for name, probes in _OPTIONAL.items() if cedar.declares(schema, name, *probes)}
 
     def judge(self, request: Request) -> Verdict:
         """Never raises: what cannot be judged is denied."""
         form = (tuple(request.context), tuple(map(type, request.context.values())))
         known = form in self._forms
-        reads = self._reads if known else None
-        query = {
-            "principal": {"type": "Device", "id": request.device},
-            "resource": {"type": "Tool", "id": request.tool},
-        }
         try:
-            attended, alone = cedarpy.is_authorized_batch(
-                [
-                    query | {"action": action, "context": _context(request.context, reads, action["id"])}
-                    for action in _ACTIONS
-                ],
-                self._policies,
-                _ENTITIES,
-                schema=self._schema if reads is None else None,
-            )
+            attended, alone = self._ask(request, self._reads if known else None)
         # BaseException: cedarpy is native code, and a panic in it does not derive from Exception.
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             return deny("cedar:error", type(error).__name__)
-        errors = [*attended.diagnostics.errors, *alone.diagnostics.errors]
-        decided = {cedarpy.Decision.Allow, cedarpy.Decision.Deny}
-        if errors or attended.decision not in decided or alone.decision not in decided:
+        errors = [*attended.errors, *alone.errors]
+        if errors or not (attended.decided and alone.decided):
             return Verdict(DENY, ["cedar:error"], sorted(set(errors)) or ["no decision"])
         if not known and len(self._forms) < _FORMS:
             self._forms.add(form)
         if not attended.allowed:
-            return Verdict(DENY, _reasons(attended) or ["cedar:no-permit"])
+            return Verdict(DENY, list(attended.reasons) or ["cedar:no-permit"])
         if not alone.allowed:
-            return Verdict(ASK, _reasons(alone) or ["cedar:not-unattended"])
-        return Verdict(ALLOW, _reasons(alone))
+            return Verdict(ASK, list(alone.reasons) or ["cedar:not-unattended"])
+        return Verdict(ALLOW, list(alone.reasons))
+
+    def _ask(self, request: Request, reads: dict[str, frozenset[str]] | None) -> list[_Said]:
+        """What Cedar says to the two questions. Its word depends on nothing but the question and the fields that the
+        rules read, so what was asked before is not asked again: seldom does anything of the first question change."""
+        context = request.context
+        asked: list[tuple[Any, ...] | None] = []
+        for name in cedar.ACTIONS:
+            key = reads and (
+                name,
+                request.device,
+                request.tool,
+                *((x, context[x]) for x in context if x in reads[name]),
+            )
+            asked.append(key or None)
+        found = [self._said.get(key) if key is not None else None for key in asked]
+        missing = [place for place, said in enumerate(found) if said is None]
+        if missing:
+            who = {
+                "principal": {"type": "Device", "id": request.device},
+                "resource": {"type": "Tool", "id": request.tool},
+            }
+            results = cedarpy.is_authorized_batch(
+                [who | {"action": _ACTIONS[n], "context": _context(context, reads, cedar.ACTIONS[n])} for n in missing],
+                self._policies,
+                _ENTITIES,
+                schema=self._schema if reads is None else None,
+            )
+            for place, result in zip(missing, results, strict=True):
+                said = found[place] = _Said.of(result)
+                key = asked[place]
+                if key is not None and said.decided and not said.errors:
+                    self._remember(key, said)
+        return [said for said in found if said is not None]
+
+    def _remember(self, key: tuple[Any, ...], said: _Said) -> None:
+        if len(self._said) >= _REMEMBERED:
+            del self._said[next(iter(self._said))]
+        self._said[key] = said
 
     @property
     def about(self) -> dict[str, str]:
@@ -176,11 +218,6 @@ def _context(full: dict[str, int | bool | str], reads: dict[str, frozenset[str]]
         return json.dumps(full)
     wanted = reads[action]
     return json.dumps({name: value for name, value in full.items() if name in wanted})
-
-
-def _reasons(result: Any) -> list[str]:
-    names = result.diagnostics.id_annotations_by_reason
-    return sorted(names.get(reason, reason) for reason in result.diagnostics.reasons)
 
 
 # --- the right to act ---------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the facts of every entry type."""
+class Facts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Base of the facts of every entry type. Values like these make no cycles, so the collector need not look at them:
+    an agent with thousands of open runs has hundreds of thousands."""
 
 
-class ItemRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ItemRef(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A memory item as it was when it was used."""
 
     id: str

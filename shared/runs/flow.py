@@ -41,7 +41,7 @@ class Move(enum.Enum):
     STOP = "stop"  # closed, or paused
 
 
-class Next(msgspec.Struct, frozen=True):
+class Next(msgspec.Struct, frozen=True, gc=False):
     """A move, the step it concerns as the run names it, and for ``CLOSE``, ``BACK``, ``DROP`` and ``LEAVE`` why."""
 
     move: Move

@@ -17,7 +17,7 @@ _ATTENTION = ("doubted", "left", "waiting", "held")
 _OVER = frozenset(("skipped", "rehearsed", "ended", "observed", "failed", "handled"))
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One step so far. ``id`` is the playbook's, with ``#3`` behind it inside the fourth round of a ``for_each``, and
     ``~`` before it where it takes an effect back.
 
@@ -98,7 +98,7 @@ def _child_end(code: str) -> tuple[str, str]:
     return (FAILED, f"child.{code}") if code in OUTCOMES and code not in (DONE, REHEARSED) else (DONE, "")
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run so far. ``effects`` are the steps whose effect happened, oldest first; ``times`` counts how often a step
     was begun anew, which makes its next effect another one. ``current`` is the step that was moved last."""
 

@@ -213,7 +213,7 @@ def test_a_panic_in_native_code_is_a_denial(monkeypatch: pytest.MonkeyPatch, err
         raise error
 
     monkeypatch.setattr(cedarpy, "is_authorized_batch", panics)
-    verdict = JUDGE.judge(Request("d1", "desk.file", PLAIN))
+    verdict = judge()
     assert verdict == deny("cedar:error", type(error).__name__)
 
 
@@ -224,7 +224,7 @@ def test_being_told_to_stop_is_not_swallowed(monkeypatch: pytest.MonkeyPatch, ki
 
     monkeypatch.setattr(cedarpy, "is_authorized_batch", stops)
     with pytest.raises(kind):
-        JUDGE.judge(Request("d1", "desk.file", PLAIN))
+        judge()
 
 
 class _Answer:
@@ -243,7 +243,50 @@ def test_no_decision_is_a_denial(monkeypatch: pytest.MonkeyPatch, odd: int) -> N
     answers = [_Answer(cedarpy.Decision.Allow), _Answer(cedarpy.Decision.Allow)]
     answers[odd] = _Answer(cedarpy.Decision.NoDecision)
     monkeypatch.setattr(cedarpy, "is_authorized_batch", lambda *args, **more: answers)
-    assert JUDGE.judge(Request("d1", "desk.file", PLAIN)) == Verdict(DENY, ["cedar:error"], ["no decision"])
+    assert judge() == Verdict(DENY, ["cedar:error"], ["no decision"])
+
+
+# --- what was asked before ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["d1", "d2"]), st.sampled_from(["desk.file", "desk.burn"]), st.booleans(),
+                  st.sampled_from([1, 100, 101, 2**62]), st.sampled_from(["ok", "poison"])),
+        min_size=1, max_size=12,
+    )
+)  # fmt: skip
+def test_a_policy_that_has_judged_much_judges_as_a_fresh_one(asked: list[tuple[Any, ...]]) -> None:
+    for device, tool, offline, value, label in asked:
+        context = PLAIN | {"offline": offline, "value": value, "label": label}
+        assert JUDGE.judge(Request(device, tool, context)) == judge(device=device, tool=tool, **context)
+
+
+def test_only_what_a_question_reads_makes_it_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, asked = Policy(POLICY, SCHEMA), []
+    real = cedarpy.is_authorized_batch
+
+    def counting(queries: list[Any], *args: Any, **more: Any) -> Any:
+        asked.append([query["action"]["id"] for query in queries])
+        return real(queries, *args, **more)
+
+    monkeypatch.setattr(cedarpy, "is_authorized_batch", counting)
+    for value in (10, 10, 10, 11):
+        policy.judge(Request("d1", "desk.file", PLAIN | {"value": value}))
+    both = ["execute", "execute_unattended"]
+    assert asked == [both, both, ["execute_unattended"]]  # the first with the schema, and not remembered
+
+
+def test_an_error_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy(POLICY, SCHEMA)
+    for _ in range(2):
+        policy.judge(Request("d2", "desk.file", PLAIN))  # the form is known from here on
+    answers = [_Answer(cedarpy.Decision.NoDecision), _Answer(cedarpy.Decision.NoDecision)]
+    with monkeypatch.context() as broken:
+        broken.setattr(cedarpy, "is_authorized_batch", lambda *args, **more: answers)
+        assert policy.judge(Request("d1", "desk.file", PLAIN)).rules == ["cedar:error"]
+    assert policy.judge(Request("d1", "desk.file", PLAIN)).kind == ALLOW
 
 
 # --- fields that came later ---------------------------------------------------------------------------------------
