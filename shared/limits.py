@@ -58,19 +58,31 @@ EXPRESSION_WORK = 1_000_000  # units of about a tenth of a microsecond: copied v
 
 # Memory
 MEMORY_BATCH = 512  # changes in one push
-MEMORY_BATCH_BYTES = 2 * 1024 * 1024  # and their base64, or that of the records in one answer
+MEMORY_BATCH_BYTES = 2 * 1024 * 1024  # and their base64, or that of the records in one answer; one alone may have more
 MEMORY_RECORDS = 1_024  # records in one answer
 MEMORY_SCOPES = 256  # scopes that one device may have
 MEMORY_ITEM_CHANGES = 20_000  # changes of one item,
-MEMORY_ITEM_BYTES = 4 * 1024 * 1024  # and their bytes
+MEMORY_ITEM_BYTES = 16 * 1024 * 1024  # and their bytes
 MEMORY_SCOPE_BYTES = 4 * 1024 * 1024 * 1024  # changes of one scope
 
 # Memory: one change of an item
-MEMORY_CHANGE_BYTES = 4 * 1024 * 1024  # as it travels; an item full of the longest letters has some three millions
+MEMORY_CHANGE_BYTES = 1024 * 1024  # as it travels,
 MEMORY_CHANGE_INFLATED = 4 * 1024 * 1024  # and when it is not deflated
 MEMORY_CHANGE_OPS = 220_000  # a text of 100,000 letters taken out and another put in its place
-MEMORY_CHANGE_RUNS = 150_000  # rows that differ from the one before
 MEMORY_CHANGE_ACTORS = 64  # others that it names
 MEMORY_CHANGE_DEPS = 256  # changes that it follows directly
 MEMORY_MESSAGE_BYTES = 1_000  # what its writer says of it
 MEMORY_DOCUMENT_OPS = 2**30  # a document's last operation; Automerge's own end is at 2**32
+
+# The open door: clients that speak the automerge-repo protocol
+REPO_MESSAGE_BYTES = 4 * 1024 * 1024  # one message of a client
+REPO_VALUES = 2_000  # values in one message, lists and mappings counted
+REPO_DEPTH = 6  # lists and mappings within each other
+REPO_NAME_CHARS = 256  # the name a client gives itself, or a document
+REPO_HASHES = 20_000  # heads, or needed changes, named in one sync message
+REPO_HAVES = 2  # Bloom filters in one sync message; clients send one
+REPO_BLOOM_PROBES = 16
+REPO_BLOOM_BITS = 64  # for one entry
+REPO_CHANGES = 5_000  # in one sync message
+REPO_PENDING = 1_000  # changes that wait for others they build on
+REPO_PENDING_BYTES = 1024 * 1024

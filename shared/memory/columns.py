@@ -53,7 +53,7 @@ def unsigned(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def signed(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A signed LEB128 number of at most 63 bits and where it ends. Raises ``Tampered`` as ``unsigned``."""
+    """A signed LEB128 number of 64 bits and where it ends. Raises ``Tampered`` as ``unsigned``."""
     value = shift = before = 0
     while True:
         if at >= end:
@@ -65,8 +65,11 @@ def signed(data: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < _FEW:
             if shift > 7 and byte == (0x7F if before & 0x40 else 0):
                 raise odd("a number is written longer than it need be")
-            return (value - (1 << shift) if byte & 0x40 else value), at
-        if shift > 56:
+            value = value - (1 << shift) if byte & 0x40 else value
+            if not -(2**63) <= value < 2**63:
+                raise odd("a number is too large")
+            return value, at
+        if shift > 63:
             raise odd("a number is too large")
         before = byte
 
@@ -94,18 +97,18 @@ def booleans(data: bytes) -> list[tuple[bool, int]]:
         times, at = unsigned(data, at, end)
         if not times and (value or runs):
             raise odd("a run of nothing")
-        total += times
-        if total > limits.MEMORY_CHANGE_OPS:
-            raise too_many(total)
+        total = _counted(total, times)
         if times:
             runs.append((value, times))
         value = not value
     return runs
 
 
-def too_many(total: int) -> Tampered:
-    """The error for run lengths that stand for more than a change may hold."""
-    return hostile("memory.hostile.run-length", f"a column of a change stands for {total} rows")
+def _counted(total: int, more: int) -> int:
+    """Rows so far. This bound is what makes it safe to expand a column that was read whole."""
+    if total + more > limits.MEMORY_CHANGE_OPS:
+        raise hostile("memory.hostile.run-length", f"a column of a change stands for {total + more} rows")
+    return total + more
 
 
 def _string(data: bytes, at: int, end: int) -> tuple[str, int]:
@@ -130,16 +133,16 @@ def _runs(data: bytes, read: Callable[[bytes, int, int], tuple[_T, int]]) -> lis
     while at < end:
         times, at = signed(data, at, end)
         if times > 1:
+            total = _counted(total, times)
             value, at = read(data, at, end)
             if value == last:
                 raise odd("a run is written in pieces")
-            total += times
             runs.append((value, times))
             last, listed = value, False
         elif times < 0:
             if listed or -times > end - at:
                 raise odd("a list of values is written in pieces, or is longer than its column")
-            total -= times
+            total = _counted(total, -times)
             for _ in range(-times):
                 value, at = read(data, at, end)
                 if value == last:
@@ -151,11 +154,9 @@ def _runs(data: bytes, read: Callable[[bytes, int, int], tuple[_T, int]]) -> lis
             absent, at = unsigned(data, at, end)
             if not absent or last is None or (at == end and not runs):
                 raise odd("a run of absent values is empty, in pieces, or all there is")
-            total += absent
+            total = _counted(total, absent)
             runs.append((None, absent))
             last, listed = None, False
         else:
             raise odd("a run of one")
-        if total > limits.MEMORY_CHANGE_OPS:
-            raise too_many(total)
     return runs
