@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
+from server.store import memory_tables as _memory_tables  # noqa: F401 - its tables are part of the schema
 from server.store.migrations import SCHEMA_VERSION, STEPS, migrate
 from server.store.tables import META, METADATA
 from shared.errors import Conflict, OutriderError, Unavailable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # From this version to the next.
 STEPS: dict[int, tuple[str, ...]] = {
@@ -32,6 +32,10 @@ STEPS: dict[int, tuple[str, ...]] = {
         SELECT id, device, answer, "by", corrected, 'hub', answered_at, 0, decided_seq, applied_seq
         FROM approvals WHERE decided_seq >= 0 ORDER BY n
         """,
+    ),
+    2: (
+        "ALTER TABLE devices ADD COLUMN person VARCHAR NOT NULL DEFAULT ''",
+        "ALTER TABLE devices ADD COLUMN person_base BIGINT NOT NULL DEFAULT 0",
     ),
 }
 

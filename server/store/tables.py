@@ -118,7 +118,9 @@ class DeviceRow(Row, table=True):
     """An enrolled device: its pinned keys, what the hub holds of its log, and how it was last seen.
 
     ``held`` entries are countersigned; ``peaks`` are the roots that let the hub extend that tree; ``newest_at`` is the
-    newest entry's time; ``note`` the countersigned checkpoint. ``log_size`` is what the device says it has."""
+    newest entry's time; ``note`` the countersigned checkpoint. ``log_size`` is what the device says it has.
+    ``person`` is whose device it is, empty for nobody's; ``person_base`` is added to the numbers of that person's feed,
+    because the device counted in a feed of its own before."""
 
     __tablename__ = "devices"
 
@@ -126,6 +128,8 @@ class DeviceRow(Row, table=True):
     name: str
     state: str
     origin: str
+    person: str = ""
+    person_base: int = Field(default=0, sa_type=BigInteger)
     log_key: str
     link_key: str
     software: str
@@ -321,15 +325,15 @@ class OrderRow(Row, table=True):
 # --- the same tables for SQLAlchemy Core, which bulk writes and joins use -----------------------------------------
 
 
-def _core(kind: type[Row]) -> Table:
+def core(kind: type[Row]) -> Table:
     table: Table = kind.__table__  # type: ignore[attr-defined]  # set by SQLModel's metaclass
     return table
 
 
-META = _core(Meta)
-HUB_ENTRIES, HUB_BODIES = _core(HubEntry), _core(HubBody)
-HUB_NODES, HUB_CHECKPOINTS = _core(HubNode), _core(HubCheckpoint)
-USERS, SESSIONS, TOKENS = _core(UserRow), _core(SessionRow), _core(TokenRow)
-DEVICES, OUTBOX = _core(DeviceRow), _core(OutboxRow)
-ENTRIES, BODIES, CHECKPOINTS = _core(EntryRow), _core(BodyRow), _core(CheckpointRow)
-RUNS, APPROVALS, ANSWERS, ORDERS = _core(RunRow), _core(ApprovalRow), _core(AnswerRow), _core(OrderRow)
+META = core(Meta)
+HUB_ENTRIES, HUB_BODIES = core(HubEntry), core(HubBody)
+HUB_NODES, HUB_CHECKPOINTS = core(HubNode), core(HubCheckpoint)
+USERS, SESSIONS, TOKENS = core(UserRow), core(SessionRow), core(TokenRow)
+DEVICES, OUTBOX = core(DeviceRow), core(OutboxRow)
+ENTRIES, BODIES, CHECKPOINTS = core(EntryRow), core(BodyRow), core(CheckpointRow)
+RUNS, APPROVALS, ANSWERS, ORDERS = core(RunRow), core(ApprovalRow), core(AnswerRow), core(OrderRow)
