@@ -1,77 +1,379 @@
-"""A memory item as one small Automerge document. This module alone touches Automerge.
+"""A memory item as one small Automerge document, with its history. This module and ``scratch`` alone touch Automerge.
 
 Spec page: ``shared/spec/memory.md``.
 
 The document's root is a map: ``kind``, ``scope``, ``source``, ``sensitivity``, ``subject`` (strings), ``confidence``
 (permille), ``valid_from`` and ``expires_at`` (microseconds, 0 for none), ``text`` (a text object, so that edits merge),
-``fields`` (a map of strings) and ``tags`` (a map from tag to true, which is a set that merges). No counters: in this
-codec a counter write can crash the process. Every write goes through a transaction, and an item is one change.
+``fields`` (a map of strings), ``tags`` (a map from tag to true, which is a set that merges) and, where the item was
+ever pinned, ``pinned``. No counters: in this codec a counter write can crash the process. Every write goes through a
+transaction on a scratch copy, and is one change, stamped with when and by whom before it is added to the document.
 
-Only documents made on this device are opened here. Changes from elsewhere must be screened first.
+Changes from elsewhere must be screened (``screen``, ``scratch``) before they come here.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import msgspec
 from automerge import core
 
-from shared.errors import Tampered
-from shared.memory.item import Item, check
+from shared.codec import canonical
+from shared.errors import BadInput, OutriderError, Tampered
+from shared.errors import Conflict as NotNow
+from shared.memory.chunks import read_change
+from shared.memory.conflicts import Cell, Conflict, Version, find, in_order
+from shared.memory.difference import pieces
+from shared.memory.item import Edit, Item, check
+from shared.memory.stamp import check_stamp, stamp, written
+
+__all__ = ["Conflict", "Document", "Edit", "Version", "create", "open_item"]
 
 _STRINGS = ("kind", "scope", "source", "sensitivity", "subject")
 _INTEGERS = ("confidence", "valid_from", "expires_at")
+_NEEDED = frozenset((*_STRINGS, *_INTEGERS, "text", "fields", "tags"))
+_EDITED = ("kind", "source", "sensitivity", "subject", *_INTEGERS)
+_STR, _INT, _TRUTH = core.ScalarType.Str, core.ScalarType.Int, core.ScalarType.Boolean
+_NUMBERS = (core.ScalarType.Int, core.ScalarType.Uint)
+
+Heads = list[bytes] | None
+
+
+class Document:
+    """One item and all its changes. Not for use by several threads at once."""
+
+    def __init__(self, parts: Iterable[bytes], actor: bytes = b"") -> None:
+        """Use ``create``, ``imported`` or ``load``."""
+        self._parts = list(parts)
+        self._actor = actor
+        self._native: core.Document | None = None
+        self._item: Item | None = None
+
+    @classmethod
+    def create(cls, item: Item, actor: bytes, *, at: int, by: str) -> Document:
+        """A new item as one change by ``actor`` (16 random bytes, this device and database), made at ``at`` (µs) by a
+        person or ``run ID``. Raises ``BadInput('memory.item')`` or ``BadInput('memory.stamp')``."""
+        check(item)
+        check_stamp(at, by)
+        with _guarded():
+            document = core.Document(actor)
+            with document.transaction() as tx:
+                _write_item(tx, item)
+            (change,) = document.get_changes([])
+        return cls([_stamped(change, at, by)], actor)
+
+    @classmethod
+    def imported(cls, item: Item, actor: bytes) -> Document:
+        """A new item from somewhere else, whose id is ``item_id``. Its first change is made of nothing but what the
+        item says, so that the same thing imported on two devices is one change; edits are by ``actor``."""
+        said = msgspec.to_builtins(msgspec.structs.replace(item, tags=sorted(set(item.tags))))
+        if not item.pinned:
+            del said["pinned"]
+        made = cls.create(item, hashlib.sha256(b"outrider/actor/v1\n" + canonical(said)).digest()[:16], at=0, by="")
+        made._actor = actor
+        return made
+
+    @classmethod
+    def load(cls, chunks: Iterable[bytes], actor: bytes = b"") -> Document:
+        """A document from its saved form, single changes, or both, in any order and any number of times. Edits will be
+        by ``actor``; without one it is for reading.
+
+        Raises ``Tampered('memory.document')`` where it is not an item, and ``Conflict('memory.incomplete')`` where
+        nothing of it can be read because the changes it was made upon are missing.
+        """
+        document = cls(chunks, actor)
+        document.item()
+        return document
+
+    def item(self) -> Item:
+        """What the item says now. Bounds are not looked at: edits that were each within them may have merged."""
+        if self._item is None:
+            self._item = _read(self._opened(), None)
+        return self._item
+
+    def heads(self) -> tuple[str, ...]:
+        """Hashes of the changes that no other was made upon, sorted."""
+        return tuple(sorted(head.hex() for head in self._opened().get_heads()))
+
+    def history(self) -> list[Version]:
+        """Every change, oldest first: after those it was made upon, and in the same order wherever it is asked."""
+        found = []
+        for change in map(read_change, self.changes()):
+            at, by = written(change.time, change.message)
+            found.append(Version(change.hash, change.actor, change.seq, at, by, change.deps))
+        return in_order(found)
+
+    def conflicts(self) -> list[Conflict]:
+        """Fields written by several who did not know of each other, until a later edit settles them."""
+        document = self._opened()
+        with _guarded():
+            heads = document.get_heads()
+            changes = document.get_changes([])
+            if len(heads) == 1 and all(len(change.deps) < 2 for change in changes):
+                return []  # each was made upon the one before
+            texts = {_object_id(document, "text", [change.hash]) for change in changes}
+            looks: dict[tuple[str, ...], dict[str, Cell]] = {}
+
+            def look(at: tuple[str, ...]) -> dict[str, Cell]:
+                if at not in looks:
+                    looks[at] = _cells(document, [bytes.fromhex(head) for head in at], with_text=len(texts) > 1)
+                return looks[at]
+
+            return find(self.history(), _cells(document, heads, with_text=len(texts) > 1), look)
+
+    def item_at(self, version: str) -> Item:
+        """What the item said to whoever made a change, right after it. Raises ``BadInput('memory.version')``."""
+        document = self._opened()
+        if version not in {change.hash.hex() for change in document.get_changes([])}:
+            raise BadInput("memory.version", "the item has no such version", advice="take one from its history")
+        return _read(document, [bytes.fromhex(version)])
+
+    def edit(self, edit: Edit, *, at: int, by: str) -> bytes | None:
+        """Make a change and return its chunk; None where nothing would change. Setting a field that is in conflict
+        settles it. Raises ``BadInput('memory.item')`` where the item would be out of bounds,
+        ``BadInput('memory.stamp')`` and ``BadInput('memory.read-only')``."""
+        check_stamp(at, by)
+        if len(self._actor) != 16:
+            raise BadInput("memory.read-only", "the item was opened for reading", advice="open it with an actor")
+        contested = {conflict.field for conflict in self.conflicts()}
+        with _guarded():
+            scratch = self._opened().fork()
+            scratch.set_actor(self._actor)
+            before = scratch.get_heads()
+            with scratch.transaction() as tx:
+                _write_edit(tx, edit, contested)
+            made = scratch.get_changes(before)
+        if not made:
+            return None
+        item = _read(scratch, None)
+        check(item)
+        chunk = _stamped(made[0], at, by)
+        self._parts.append(chunk)
+        self._native, self._item = None, item
+        return chunk
+
+    def restore(self, version: str, *, at: int, by: str) -> bytes | None:
+        """Make a change that brings back what the item said at a version; None where it says that already. What came
+        in between stays in the history. Raises as ``item_at`` and ``edit``."""
+        then, now = self.item_at(version), self.item()
+        contested = {conflict.field for conflict in self.conflicts()}
+        changed: dict[str, Any] = {
+            name: getattr(then, name)
+            for name in (*_EDITED, "text", "pinned")
+            if name in contested or getattr(then, name) != getattr(now, name)
+        }
+        fields: dict[str, str | None] = {
+            name: then.fields.get(name)
+            for name in {**then.fields, **now.fields}
+            if f"fields/{name}" in contested or then.fields.get(name) != now.fields.get(name)
+        }
+        tags, had = set(then.tags), set(now.tags)
+        edit = Edit(**changed, fields=fields, add_tags=sorted(tags - had), remove_tags=sorted(had - tags))
+        return self.edit(edit, at=at, by=by)
+
+    def changes(self) -> list[bytes]:
+        """The chunk of every change that is in force, oldest first, not deflated."""
+        with _guarded():
+            return [bytes(change.raw_bytes) for change in self._opened().get_changes([])]
+
+    def save(self) -> bytes:
+        """The whole document, compact; changes that wait for others are in it too."""
+        with _guarded():
+            return bytes(self._opened().save())
+
+    def merge(self, chunks: Iterable[bytes]) -> Document:
+        """This document with more changes, as a new one. Raises as ``load``; this one stays as it is."""
+        return Document.load([*self._parts, *chunks], self._actor)
+
+    def _opened(self) -> core.Document:
+        if self._native is None:
+            with _guarded():
+                self._native = core.Document.load(b"".join(self._parts))
+        return self._native
 
 
 def create(item: Item, actor: bytes) -> bytes:
-    """A saved document with the item in it, as one change by ``actor`` (16 bytes, this device and database)."""
-    check(item)
-    document = core.Document(actor)
-    with document.transaction() as tx:
-        for name in _STRINGS:
-            tx.put(core.ROOT, name, core.ScalarType.Str, getattr(item, name))
-        for name in _INTEGERS:
-            tx.put(core.ROOT, name, core.ScalarType.Int, getattr(item, name))
-        text = tx.put_object(core.ROOT, "text", core.ObjType.Text)
-        for place, letter in enumerate(item.text):  # this codec has no splice; the letters still make one change
-            tx.insert(text, place, core.ScalarType.Str, letter)
-        fields = tx.put_object(core.ROOT, "fields", core.ObjType.Map)
-        for name, value in sorted(item.fields.items()):
-            tx.put(fields, name, core.ScalarType.Str, value)
-        tags = tx.put_object(core.ROOT, "tags", core.ObjType.Map)
-        for tag in sorted(set(item.tags)):
-            tx.put(tags, tag, core.ScalarType.Boolean, True)
-    return bytes(document.save())
+    """A saved document with the item in it, made at no time by nobody. Raises ``BadInput('memory.item')``."""
+    return Document.create(item, actor, at=0, by="").save()
 
 
 def open_item(saved: bytes) -> Item:
-    """Read a document this device made. Raises ``Tampered('memory.document')`` when it does not open."""
+    """What a saved document says. Raises as ``Document.load``."""
+    return Document.load([saved]).item()
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Nothing of the codec's leaves this module but as one of our errors."""
     try:
-        document = core.Document.load(saved)
-        strings = {name: str(_scalar(document, core.ROOT, name)) for name in _STRINGS}
-        integers = {name: int(str(_scalar(document, core.ROOT, name))) for name in _INTEGERS}
-        text = document.text(_object(document, "text"))
-        fields_at, tags_at = _object(document, "fields"), _object(document, "tags")
-        fields = {name: str(_scalar(document, fields_at, name)) for name in document.keys(fields_at)}
-        tags = sorted(document.keys(tags_at))
+        yield
     # BaseException: the codec is native, and its panics do not derive from Exception.
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | OutriderError):
             raise
+        if "deps should already be in the document" in str(error):
+            raise NotNow(
+                "memory.incomplete", "changes that this one was made upon are missing", advice="wait for them"
+            ) from error
         raise Tampered(
             "memory.document", "a memory item does not open", advice="restore memory from a backup"
         ) from error
-    return msgspec.convert({**strings, **integers, "text": text, "fields": fields, "tags": tags}, Item)
 
 
-def _scalar(document: core.Document, at: bytes, name: str) -> object:
-    found = document.get(at, name)
-    if found is None or not isinstance(found[0], tuple):
-        raise Tampered("memory.document", f"a memory item lacks {name}", advice="restore memory from a backup")
+def _odd(said: str) -> Tampered:
+    return Tampered("memory.document", said, advice="restore memory from a backup")
+
+
+def _stamped(change: core.Change, at: int, by: str) -> bytes:
+    return stamp(
+        bytes(change.raw_bytes),
+        deps=len(change.deps),
+        actor=bytes(change.actor_id),
+        seq=change.seq,
+        start_op=change.start_op,
+        at=at,
+        by=by,
+    )
+
+
+# Writing. All that is written between two heads is one change.
+
+
+def _write_item(tx: core.Transaction, item: Item) -> None:
+    for name in _STRINGS:
+        tx.put(core.ROOT, name, _STR, getattr(item, name))
+    for name in _INTEGERS:
+        tx.put(core.ROOT, name, _INT, getattr(item, name))
+    _write_text(tx, item.text)
+    fields = tx.put_object(core.ROOT, "fields", core.ObjType.Map)
+    for name, value in sorted(item.fields.items()):
+        tx.put(fields, name, _STR, value)
+    tags = tx.put_object(core.ROOT, "tags", core.ObjType.Map)
+    for tag in sorted(set(item.tags)):
+        tx.put(tags, tag, _TRUTH, True)
+    if item.pinned:
+        tx.put(core.ROOT, "pinned", _TRUTH, True)
+
+
+def _write_text(tx: core.Transaction, text: str) -> None:
+    """A new text, in the place of any that is there."""
+    at = tx.put_object(core.ROOT, "text", core.ObjType.Text)
+    for place, letter in enumerate(text):  # this codec has no splice; the letters still make one change
+        tx.insert(at, place, _STR, letter)
+
+
+def _write_edit(tx: core.Transaction, edit: Edit, contested: set[str]) -> None:
+    for name in _EDITED:
+        wanted = getattr(edit, name)
+        if wanted is not None:
+            _put(tx, core.ROOT, name, _STR if isinstance(wanted, str) else _INT, wanted, again=name in contested)
+    if edit.pinned is not None and (edit.pinned or tx.get(core.ROOT, "pinned") is not None):
+        _put(tx, core.ROOT, "pinned", _TRUTH, edit.pinned, again="pinned" in contested)
+    if edit.text is not None:
+        _edit_text(tx, edit.text, again="text" in contested)
+    fields, tags = _object_id(tx, "fields"), _object_id(tx, "tags")
+    for name, value in sorted(edit.fields.items()):
+        if value is not None:
+            _put(tx, fields, name, _STR, value, again=f"fields/{name}" in contested)
+        elif tx.get(fields, name) is not None:
+            tx.delete(fields, name)
+    for tag in sorted(set(edit.remove_tags) - set(edit.add_tags)):
+        if tx.get(tags, tag) is not None:
+            tx.delete(tags, tag)
+    for tag in sorted(set(edit.add_tags)):
+        _put(tx, tags, tag, _TRUTH, True, again=False)
+
+
+def _put(tx: core.Transaction, at: bytes, name: str, kind: core.ScalarType, value: Any, *, again: bool) -> None:
+    """Put a value where another stands; the same one only ``again``, which settles a conflict."""
+    found = tx.get(at, name)
+    if found is not None:
+        if found[0] == (kind, value) and not again:
+            return
+        if again:
+            tx.delete(at, name)  # the codec leaves out a write of the value that stands there
+    tx.put(at, name, kind, value)
+
+
+def _edit_text(tx: core.Transaction, wanted: str, *, again: bool) -> None:
+    at = _object_id(tx, "text")
+    if not again:
+        for start, end, text in pieces(tx.text(at), wanted):
+            for _ in range(start, end):
+                tx.delete(at, start)
+            for place, letter in enumerate(text, start):
+                tx.insert(at, place, _STR, letter)
+    # Others may have written several letters as one, and these cannot be told apart from outside.
+    if again or tx.text(at) != wanted:
+        _write_text(tx, wanted)
+
+
+# Reading, as the item is or as it was at some heads.
+
+
+def _read(document: core.Document, heads: Heads) -> Item:
+    """Raises ``Tampered('memory.document')`` unless the document is an item."""
+    with _guarded():
+        names = set(document.keys(core.ROOT, heads))
+        if names - {"pinned"} != _NEEDED:
+            raise _odd("a memory item lacks a field or has one too many")
+        fields, tags = _object_id(document, "fields", heads), _object_id(document, "tags", heads)
+        marked = document.keys(tags, heads)
+        if not all(_scalar(document, tags, tag, heads, _TRUTH) for tag in marked):
+            raise _odd("a memory item has a tag that is not set")
+        plain: dict[str, Any] = {name: _string(document, core.ROOT, name, heads) for name in _STRINGS}
+        plain |= {name: _scalar(document, core.ROOT, name, heads, *_NUMBERS) for name in _INTEGERS}
+        return Item(
+            **plain,
+            text=document.text(_object_id(document, "text", heads), heads),
+            fields={name: _string(document, fields, name, heads) for name in document.keys(fields, heads)},
+            tags=sorted(marked),
+            pinned="pinned" in names and _scalar(document, core.ROOT, "pinned", heads, _TRUTH),
+        )
+
+
+def _cells(document: core.Document, heads: list[bytes], *, with_text: bool) -> dict[str, Cell]:
+    """The fields of the item, each with what wrote it. Nothing is looked for that is not an item's."""
+    cells = {}
+    for name in document.keys(core.ROOT, heads):
+        if name in ("fields", "tags"):
+            inside = _object_id(document, name, heads)
+            for key in document.keys(inside, heads):
+                cells[f"{name}/{key}"] = _cell(document, inside, key, heads)
+        elif name != "text" or with_text:
+            cells[name] = _cell(document, core.ROOT, name, heads)
+    return cells
+
+
+def _cell(document: core.Document, at: bytes, name: str, heads: list[bytes]) -> Cell:
+    found: Any = document.get(at, name, heads)
+    value, operation = found
+    if value == core.ObjType.Text:
+        return Cell(operation, document.text(operation, heads), text=True)
+    return Cell(operation, value[1])
+
+
+def _string(document: core.Document, at: bytes, name: str, heads: Heads) -> str:
+    """A string. JavaScript writes its plain strings as texts."""
+    found = document.get(at, name, heads)
+    if found is not None and found[0] == core.ObjType.Text:
+        return str(document.text(found[1], heads))
+    return str(_scalar(document, at, name, heads, _STR))
+
+
+def _scalar(document: core.Document, at: bytes, name: str, heads: Heads, *kinds: core.ScalarType) -> Any:
+    found = document.get(at, name, heads)
+    if found is None or not isinstance(found[0], tuple) or found[0][0] not in kinds:
+        raise _odd(f"a memory item has no proper {name}")
     return found[0][1]
 
 
-def _object(document: core.Document, name: str) -> bytes:
-    found = document.get(core.ROOT, name)
-    if found is None or isinstance(found[0], tuple):
-        raise Tampered("memory.document", f"a memory item lacks {name}", advice="restore memory from a backup")
-    return found[1]
+def _object_id(document: core.Document | core.Transaction, name: str, heads: Heads = None) -> bytes:
+    found = document.get(core.ROOT, name, heads)
+    wanted = core.ObjType.Text if name == "text" else core.ObjType.Map
+    if found is None or found[0] != wanted:
+        raise _odd(f"a memory item has no proper {name}")
+    return bytes(found[1])

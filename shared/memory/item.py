@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from shared.codec import hex_sha256
@@ -15,7 +17,9 @@ PARTS = 64  # fields, and as many tags
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an item says. ``scope`` is ``device``, ``person`` or ``team/NAME``; ``source`` says where it came from."""
+    """What an item says. ``scope`` is ``device``, ``person`` or ``team/NAME``; ``source`` says where it came from;
+    ``confidence`` is permille; times are microseconds since 1970 UTC, or 0; ``pinned`` is always put before a planner.
+    """
 
     kind: str
     text: str
@@ -28,12 +32,35 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: str = ""
     valid_from: int = 0
     expires_at: int = 0
+    pinned: bool = False
+
+
+class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to become of an item. None, or not named: it stays as it is. In ``fields`` None removes one."""
+
+    text: str | None = None
+    kind: str | None = None
+    source: str | None = None
+    sensitivity: str | None = None
+    subject: str | None = None
+    fields: dict[str, str | None] = msgspec.field(default_factory=dict)
+    add_tags: list[str] = msgspec.field(default_factory=list)
+    remove_tags: list[str] = msgspec.field(default_factory=list)
+    confidence: int | None = None
+    valid_from: int | None = None
+    expires_at: int | None = None
+    pinned: bool | None = None
 
 
 def item_id(item: Item) -> str:
     """An id from what the item says and where it came from, so that importing the same thing twice makes one item."""
     whole = "\n".join(["outrider/item/v1", item.kind, item.scope, item.source, item.text])
     return "mem_" + hex_sha256(whole.encode())[:24]
+
+
+def new_id(random: Callable[[int], bytes]) -> str:
+    """An id for what was written by hand: two people may write the same words. ``random(n)`` gives n random bytes."""
+    return "mem_" + random(12).hex()
 
 
 def check(item: Item) -> None:
