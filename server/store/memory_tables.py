@@ -5,7 +5,7 @@ A feed's records are the truth. Items are made from them, for pages and searches
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, Index, Table, UniqueConstraint, event
+from sqlalchemy import BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
 from server.store.tables import Row, core
@@ -52,8 +52,8 @@ class MemoryRecordRow(Row, table=True):
 
 class MemoryItemRow(Row, table=True):
     """An item as its changes have made it, for pages and searches: made from the records, and can be made again.
-    ``base`` is the saved document; ``fields`` and ``tags`` are JSON; ``words`` is what is searched. ``conflicts``
-    counts fields with several values; ``first_at`` is the time that the first change claims."""
+    ``base`` is the saved document; ``fields`` and ``tags`` are JSON; ``seq`` is its newest record. ``conflicts`` counts
+    fields with several values; ``first_at`` is the time that the first change claims."""
 
     __tablename__ = "memory_items"
     __table_args__ = (UniqueConstraint("scope", "item"), Index("memory_items_expiry", "expires_at"))
@@ -61,6 +61,7 @@ class MemoryItemRow(Row, table=True):
     n: int | None = Field(default=None, primary_key=True)
     scope: str
     item: str
+    seq: int = Field(sa_type=BigInteger)
     kind: str
     title: str
     text: str
@@ -73,7 +74,6 @@ class MemoryItemRow(Row, table=True):
     valid_from: int = Field(sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
     pinned: bool
-    words: str
     conflicts: int
     changes: int
     size: int = Field(sa_type=BigInteger)
@@ -151,8 +151,8 @@ class MemoryHoldRow(Row, table=True):
 
 
 class MemoryVectorRow(Row, table=True):
-    """What an item means, as the embedding model ``model`` has it: ``data`` are its numbers. ``sha256`` is of the item
-    that was embedded: another one there says that it is stale."""
+    """What an item means, as the embedding model ``model`` has it: ``data`` are its numbers, ``scale`` what they are
+    divided by."""
 
     __tablename__ = "memory_vectors"
     __table_args__ = (Index("memory_vectors_model", "model", "scope"),)
@@ -160,8 +160,31 @@ class MemoryVectorRow(Row, table=True):
     scope: str = Field(primary_key=True)
     item: str = Field(primary_key=True)
     model: str
-    sha256: str
+    scale: int
     data: bytes
+
+
+class MemoryWordRow(Row, table=True):
+    """How many times an item says a word: the index of words, which is alike in every database."""
+
+    __tablename__ = "memory_words"
+    __table_args__ = (Index("memory_words_item", "scope", "item"),)
+
+    scope: str = Field(primary_key=True)
+    word: str = Field(primary_key=True)
+    item: str = Field(primary_key=True)
+    times: int
+
+
+class MemoryIndexedRow(Row, table=True):
+    """Up to which record an item's words and vector were made, and how many words it has."""
+
+    __tablename__ = "memory_indexed"
+
+    scope: str = Field(primary_key=True)
+    item: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    length: int
 
 
 class MemoryDoorRow(Row, table=True):
@@ -187,16 +210,4 @@ MEMORY_SCOPES, MEMORY_MEMBERS = core(MemoryScopeRow), core(MemoryMemberRow)
 MEMORY_RECORDS, MEMORY_ITEMS, MEMORY_VECTORS = core(MemoryRecordRow), core(MemoryItemRow), core(MemoryVectorRow)
 MEMORY_TOMBSTONES, MEMORY_ERASED = core(MemoryTombstoneRow), core(MemoryErasedRow)
 MEMORY_DUE, MEMORY_RECEIPTS, MEMORY_HOLDS = core(MemoryDueRow), core(MemoryReceiptRow), core(MemoryHoldRow)
-MEMORY_DOORS = core(MemoryDoorRow)
-
-# The words of items. SQLite has an index of its own beside the table; PostgreSQL makes one of an expression.
-_FTS5 = (
-    "CREATE VIRTUAL TABLE memory_words USING"
-    " fts5(words, content='memory_items', content_rowid='n', tokenize='porter unicode61')"
-)
-_GIN = "CREATE INDEX memory_items_words ON memory_items USING gin (to_tsvector('english', words))"
-
-
-@event.listens_for(MEMORY_ITEMS, "after_create")
-def _index_words(_table: Table, connection: Connection, **_: object) -> None:
-    connection.exec_driver_sql(_FTS5 if connection.dialect.name == "sqlite" else _GIN)
+MEMORY_WORDS, MEMORY_INDEXED, MEMORY_DOORS = core(MemoryWordRow), core(MemoryIndexedRow), core(MemoryDoorRow)
