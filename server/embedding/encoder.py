@@ -82,7 +82,7 @@ class Encoder:
             worker = await self._running()
             try:
                 async with asyncio.timeout(self._answer_s):
-                    answer = await worker.ask(Encode(kind, [text[:CHARS] for text in texts]))
+                    answer = await worker.ask(kind, [text[:CHARS] for text in texts])
             except TimeoutError as error:
                 await self._drop()
                 raise Unavailable(
@@ -92,14 +92,11 @@ class Encoder:
                 self._crashed()
                 await self._drop()
                 raise
-            except BaseException:  # cancelled with the answer outstanding: the next one would read it as its own
-                await self._drop()
-                raise
+            finally:
+                self._rest_later()
             self._crashes = 0
-            self._rest_later()
         if isinstance(answer, Failed):
             raise _ours(answer)
-        assert isinstance(answer, Encoded)
         return Vectors(worker.ready.model, answer.vectors)
 
     async def close(self) -> None:
@@ -125,7 +122,7 @@ class Encoder:
         worker = await _Worker.spawn(self.path)
         try:
             async with asyncio.timeout(self._start_s):
-                said = await worker.read()
+                said = await worker.answer()
         except TimeoutError as error:
             await worker.stop(0)
             raise Unavailable(
@@ -140,7 +137,8 @@ class Encoder:
             raise
         if not isinstance(said, Ready):
             await worker.stop(2)
-            raise _ours(said) if isinstance(said, Failed) else worker.odd()
+            assert isinstance(said, Failed)
+            raise _ours(said)
         worker.ready = said
         self._worker = worker
         return worker
@@ -167,13 +165,16 @@ class Encoder:
 
 
 class _Worker:
-    """One process and its pipes."""
+    """One process and its pipes. What it says is read by a task of its own, so that a caller who gives up in the
+    middle of an answer leaves the pipe in order."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.ready = Ready("", 0, 0)
+        self._number = 0
         self._said: deque[str] = deque(maxlen=20)
-        self._listening = asyncio.create_task(self._listen())
+        self._answers: asyncio.Queue[Ready | Encoded | Failed | None] = asyncio.Queue()
+        self._listening = [asyncio.create_task(self._listen()), asyncio.create_task(self._read())]
 
     @classmethod
     async def spawn(cls, path: Path) -> _Worker:
@@ -193,30 +194,34 @@ class _Worker:
             ) from error
         return cls(process)
 
-    async def ask(self, request: Encode) -> Ready | Encoded | Failed:
+    async def ask(self, kind: Kind, texts: list[str]) -> Encoded | Failed:
         assert self.process.stdin is not None
+        self._number += 1
         with contextlib.suppress(ConnectionError):  # a broken pipe shows itself when the answer is read
-            self.process.stdin.write(frame(request))
+            self.process.stdin.write(frame(Encode(self._number, kind, texts)))
             await self.process.stdin.drain()
-        return await self.read()
+        while True:
+            answer = await self.answer()
+            if not isinstance(answer, Ready) and answer.number == self._number:
+                return answer
 
-    async def read(self) -> Ready | Encoded | Failed:
+    async def answer(self) -> Ready | Encoded | Failed:
+        """The next thing it says. Raises ``Unavailable('embedder.crashed')`` where it will say no more."""
+        answer = await self._answers.get()
+        if answer is None:
+            self._answers.put_nowait(None)
+            raise await self._ended()
+        return answer
+
+    async def _read(self) -> None:
         assert self.process.stdout is not None
-        try:
-            (length,) = HEAD.unpack(await self.process.stdout.readexactly(HEAD.size))
-            if length > FRAME_BYTES:
-                raise self.odd()
-            told: Ready | Encoded | Failed = _UP.decode(await self.process.stdout.readexactly(length))
-            return told
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise await self._ended() from error
-        except msgspec.DecodeError as error:
-            raise self.odd() from error
-
-    def odd(self) -> Unavailable:
-        return Unavailable(
-            "embedder.crashed", "the embedding worker answered something else", advice="see the hub's log"
-        )
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
+            while True:
+                (length,) = HEAD.unpack(await self.process.stdout.readexactly(HEAD.size))
+                if length > FRAME_BYTES:
+                    break
+                self._answers.put_nowait(_UP.decode(await self.process.stdout.readexactly(length)))
+        self._answers.put_nowait(None)
 
     async def _ended(self) -> Unavailable:
         await self.stop(2)
@@ -248,7 +253,7 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
-        await self._listening
+        await asyncio.gather(*self._listening)
 
 
 def _ours(told: Failed) -> OutriderError:

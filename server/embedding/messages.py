@@ -18,8 +18,10 @@ Kind = Literal["query", "text"]
 
 
 class Encode(msgspec.Struct, frozen=True, tag="encode"):
-    """``query`` texts are asked with, ``text`` ones are searched: some models want them told apart."""
+    """``query`` texts are asked with, ``text`` ones are searched: some models want them told apart. An answer bears the
+    ``number`` of its request, so that one which nobody waits for any more is not taken for the next."""
 
+    number: int
     kind: Kind
     texts: list[str]
 
@@ -35,12 +37,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 class Encoded(msgspec.Struct, frozen=True, tag="encoded"):
     """One vector per text, in order."""
 
+    number: int
     vectors: list[Embedding]
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """It could not be done; ``kind`` is the name of one of our errors."""
+    """It could not be done; ``kind`` is the name of one of our errors, ``number`` 0 where the model did not load."""
 
+    number: int
     kind: str
     code: str
     message: str

@@ -130,13 +130,14 @@ def serve(model: Model, source: IO[bytes], sink: IO[bytes]) -> None:
 
 def _answer(model: Model, request: Encode) -> Encoded | Failed:
     try:
-        return Encoded(small(model.encode(request.texts, request.kind)) if request.texts else [])
+        return Encoded(request.number, small(model.encode(request.texts, request.kind)) if request.texts else [])
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        return Failed("BadInput", "embedder.text", f"the model refuses a text: {error}", advice="leave it out")
+        said = f"the model refuses a text: {error}"
+        return Failed(request.number, "BadInput", "embedder.text", said, advice="leave it out")
 
 
 def failed(error: OutriderError) -> Failed:
-    return Failed(type(error).__name__, error.code, error.message, error.advice, error.where)
+    return Failed(0, type(error).__name__, error.code, error.message, error.advice, error.where)
 
 
 def main(arguments: list[str]) -> int:

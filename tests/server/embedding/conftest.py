@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.models import catalogue
+from edge_agent.models.fetch import add_known
+from edge_agent.models.store import ModelStore
 from server.embedding import package
 from server.embedding.encoder import Encoder
 
@@ -24,8 +27,20 @@ def model_folder() -> Path:
     return cache / "hub-embedder" / package.NAME
 
 
+@pytest.fixture(scope="session")
+def artefact(model_folder: Path) -> Path:
+    """The embedder of the agent's catalogue: the form of an export, and loaded in a second, where torch takes ten."""
+    home = model_folder.parent.parent
+    known = catalogue.known("minilm-l6")
+    with (home / "hub-embedder.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        add_known(ModelStore(home), known)
+    return ModelStore(home).folder / f"{known.sha256}.onnx"
+
+
 @pytest.fixture
-async def encoder(model_folder: Path) -> AsyncIterator[Encoder]:
-    made = Encoder(model_folder)
+async def encoder(artefact: Path) -> AsyncIterator[Encoder]:
+    """A worker that starts fast."""
+    made = Encoder(artefact)
     yield made
     await made.close()

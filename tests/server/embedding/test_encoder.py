@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,47 +26,93 @@ GOLDEN = [
 ]
 
 
-async def test_the_whole_life_of_a_worker(encoder: Encoder, model_folder: Path) -> None:
-    """One start serves all of this: loading torch is what takes the time."""
-    assert encoder.pid is None
+async def test_sentence_transformers_embed_as_published(model_folder: Path) -> None:
+    encoder = Encoder(model_folder)
     ready = await encoder.start()
     assert (ready.model, ready.width) == (describe(model_folder).id, 384)
-
     made = await encoder.embed([text for one in GOLDEN for text in one[:2]])
     assert made.model == ready.model
     for place, (_, _, cosine) in enumerate(GOLDEN):
         one, other = made.vectors[2 * place : 2 * place + 2]
         assert abs(one.similarity(other) - cosine) <= 10
-
-    # Asked at once, each has its own answer; odd texts have vectors too.
-    odd = ["", "word " * 50_000, "naïve café 漢字 \u202e", "\ud83d\ude00 😀".encode("utf-8", "replace").decode()]
-    answers = await asyncio.gather(*(encoder.embed([text], "query") for text in odd))
+    odd = ["", "word " * 50_000, "naïve café 漢字 \u202e 😀"]
+    alone = [(await encoder.embed([text], "query")).vectors[0] for text in odd]
     together = await encoder.embed(odd)
-    assert [len(answer.vectors[0].values) for answer in answers] == [384] * len(odd)
-    assert all(a.vectors[0].similarity(b) >= 995 for a, b in zip(answers, together.vectors, strict=True))
+    assert all(a.similarity(b) >= 995 for a, b in zip(alone, together.vectors, strict=True))
+    await encoder.close()
+
+
+async def test_requests_asked_at_once_get_their_own_answers(encoder: Encoder) -> None:
+    assert encoder.pid is None
+    texts = [f"text number {n}" for n in range(12)]
+    answers = await asyncio.gather(*(encoder.embed([text], "query") for text in texts))
+    together = await encoder.embed(texts)
+    for place, answer in enumerate(answers):
+        assert answer.vectors[0].similarity(together.vectors[place]) >= 999
     assert (await encoder.embed([])).vectors == []
     with pytest.raises(BadInput) as caught:
         await encoder.embed(["x"] * (TEXTS + 1))
     assert caught.value.code == "embedder.batch"
 
-    # A request that nobody waits for any more does not hand its answer to the next.
+
+async def test_an_answer_nobody_waits_for_is_not_taken_for_the_next(encoder: Encoder) -> None:
+    first = await encoder.embed(["the kitchen sink"])
+    pid = encoder.pid
     lost = asyncio.create_task(encoder.embed(["nobody waits"] * 100))
     await asyncio.sleep(0.01)
     lost.cancel()
     await asyncio.gather(lost, return_exceptions=True)
-    pid = (await encoder.start()) and encoder.pid
-    assert pid is not None
+    again = await encoder.embed(["the kitchen sink"])
+    assert again == first
+    assert encoder.pid == pid
 
-    # A crash costs the request it met; the next one has a new worker.
+
+async def test_a_crash_costs_one_request(encoder: Encoder) -> None:
+    await encoder.start()
+    pid = encoder.pid
+    assert pid is not None
+    long = asyncio.create_task(encoder.embed(["word " * 300] * 200))
+    await asyncio.sleep(0.2)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(Unavailable) as crashed:
-        for _ in range(2):  # the signal may be noticed before the first request or in it
-            await encoder.embed(["after"])
-            if encoder.pid != pid:
-                raise Unavailable("embedder.crashed", "noticed at once, and replaced", advice="")
-    assert crashed.value.code == "embedder.crashed"
+    with pytest.raises(Unavailable) as caught:
+        await long
+    assert caught.value.code == "embedder.crashed"
+    assert "SIGKILL" in caught.value.message
     assert len((await encoder.embed(["after"])).vectors) == 1
     assert encoder.pid != pid
+
+
+async def test_a_request_that_takes_too_long_ends_the_worker(artefact: Path) -> None:
+    encoder = Encoder(artefact, answer_s=0.2)
+    with pytest.raises(Unavailable) as caught:
+        await encoder.embed(["word " * 300] * 200)
+    assert caught.value.code == "embedder.slow"
+    assert encoder.pid is None
+    await encoder.close()
+
+
+async def test_a_worker_leaves_when_its_hub_is_killed(artefact: Path) -> None:
+    program = (
+        "import asyncio, sys, pathlib\n"
+        "from server.embedding.encoder import Encoder\n"
+        "async def main():\n"
+        "    encoder = Encoder(pathlib.Path(sys.argv[1]))\n"
+        "    await encoder.start()\n"
+        "    print(encoder.pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    hub = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(artefact), stdout=asyncio.subprocess.PIPE
+    )
+    assert hub.stdout is not None
+    pid = int(await hub.stdout.readline())
+    hub.kill()
+    await hub.wait()
+    async with asyncio.timeout(20):
+        while _alive(pid):
+            await asyncio.sleep(0.05)
+    assert not _alive(pid)
 
 
 async def test_a_worker_that_cannot_start_says_why_and_then_rests(tmp_path: Path) -> None:
@@ -93,11 +140,8 @@ async def test_workers_that_die_are_not_started_without_end(monkeypatch: pytest.
     assert caught.value.code == "embedder.crashed"
 
 
-async def test_an_idle_worker_leaves(model_folder: Path) -> None:
-    from server.embedding import worker
-
-    assert worker.BATCH > 0
-    encoder = Encoder(model_folder, idle_s=0.2)
+async def test_an_idle_worker_leaves(artefact: Path) -> None:
+    encoder = Encoder(artefact, idle_s=0.2)
     await encoder.start()
     pid = encoder.pid
     assert pid is not None
