@@ -72,6 +72,11 @@ MEMORY_CHANGE_OPS = 220_000  # a text of 100,000 letters taken out and another p
 MEMORY_CHANGE_ACTORS = 64  # others that it names
 MEMORY_CHANGE_DEPS = 256  # changes that it follows directly
 MEMORY_MESSAGE_BYTES = 1_000  # what its writer says of it
+MEMORY_SCRATCH_BYTES = 768 * 1024 * 1024  # address space of the process that applies changes from elsewhere
+MEMORY_SCRATCH_CPU_SECONDS = 5.0  # of a processor, for one item;
+MEMORY_SCRATCH_SECONDS = 60.0  # and of the clock, where it hangs or the processor limit does not hold
+MEMORY_SCRATCH_BATCH = 256  # items in one round,
+MEMORY_SCRATCH_BATCH_BYTES = 8 * 1024 * 1024  # and their bytes
 MEMORY_DOCUMENT_OPS = 2**30  # a document's last operation; Automerge's own end is at 2**32
 
 # The open door: clients that speak the automerge-repo protocol

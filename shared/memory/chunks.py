@@ -154,6 +154,16 @@ def operations(chunk: bytes) -> list[Op]:
     ]
 
 
+def references(change: ParsedChange) -> set[tuple[int, int]]:
+    """The operations that a change is about, as (counter, place of the actor: 0 is its own, then ``other_actors``):
+    objects, letters, and what is overwritten. Only for one that passed the screen: run lengths are expanded."""
+    columns, count = change.columns, change.ops
+    found = set(zip(_each(numbers, columns, OBJ_CTR, count), _each(numbers, columns, OBJ_ACTOR, count), strict=True))
+    found |= set(zip(_summed(columns, KEY_CTR, count), _each(numbers, columns, KEY_ACTOR, count), strict=True))
+    found |= set(zip(_summed(columns, PRED_CTR, 0), _each(numbers, columns, PRED_ACTOR, 0), strict=True))
+    return {(counter, actor) for counter, actor in found if counter is not None and actor is not None}
+
+
 def _whole(chunk: bytes) -> bytes:
     """The chunk, inflated where it is deflated, with its checksum proved."""
     if len(chunk) > limits.MEMORY_CHANGE_BYTES:
