@@ -55,8 +55,12 @@ class Graph:
         """Unit vectors, [texts, width]; one text at a time, so that no text's padding touches another."""
         import numpy as np
 
-        rows = [self.run([self._tokens.encode(text).ids])[0] for text in texts]
-        return np.stack(rows)
+        return np.stack([self.run([self.pieces(text)])[0] for text in texts])
+
+    def pieces(self, text: str) -> list[int]:
+        """The text as ids of the vocabulary, with its first and last marks, cut at ``positions``."""
+        ids: list[int] = self._tokens.encode(text).ids
+        return ids
 
     def run(self, ids: list[list[int]]) -> NDArray[np.float32]:
         """Vectors of texts given as ids, padded to the longest."""

@@ -34,11 +34,14 @@ class Described(msgspec.Struct, frozen=True):
 
 
 def describe(folder: Path) -> Described:
-    """Check and identify the model in ``folder``: hashes every file it loads (0.2 s for 100 MB).
+    """Check and identify the model in ``folder``: hashes every file it loads (0.2 s for 100 MB). An exported artefact
+    (``.onnx``) is a model too, named by its own hash.
 
     Raises ``Unavailable('embedder.none')`` where there is no folder, ``BadInput('embedder.folder')`` where it is not a
     model, ``BadInput('embedder.unsafe')`` where loading it could run code.
     """
+    if folder.suffix == ".onnx" and folder.is_file():
+        return Described(_sha256(folder), folder.stat().st_size, 0)
     if not folder.is_dir():
         raise Unavailable("embedder.none", f"there is no embedder at {folder}", advice=NO_MODEL, where=str(folder))
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))

@@ -17,7 +17,6 @@ import msgspec
 
 from server.embedding.folder import describe
 from server.embedding.messages import FRAME_BYTES, HEAD, Encode, Encoded, Failed, Kind, Ready, frame
-from shared.codec import hex_sha256
 from shared.errors import BadInput, OutriderError, Unavailable
 from shared.memory.vector import Embedding
 
@@ -61,9 +60,10 @@ class Artefact:
     def __init__(self, path: Path) -> None:
         from server.embedding.artefact import Graph
 
+        described = describe(path)
         self._graph = Graph(path)
         width = self._graph.encode(["width"]).shape[1]
-        self.ready = Ready(hex_sha256(path.read_bytes()), int(width), path.stat().st_size)
+        self.ready = Ready(described.id, int(width), described.size)
 
     def encode(self, texts: list[str], kind: Kind) -> NDArray[np.float32]:
         return self._graph.encode(texts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from edge_agent.models.fetch import add_known
 from edge_agent.models.store import ModelStore
 from server.embedding import package
 from server.embedding.encoder import Encoder
+from server.store import Store
+from tests.server.embedding.items import Items
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,15 @@ async def encoder(artefact: Path) -> AsyncIterator[Encoder]:
     made = Encoder(artefact)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def items(store: Store) -> Items:
+    return Items(store)

@@ -1,0 +1,39 @@
+"""Items of team memory as rows, without the feed that makes them."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, update
+
+from server.store import Store
+from server.store.memory_tables import MEMORY_INDEXED, MEMORY_ITEMS, MEMORY_VECTORS, MEMORY_WORDS
+
+NOW = 1_790_000_000_000_000
+
+
+class Items:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._seq = 0
+
+    def add(self, item: str, text: str, scope: str = "team/permits", kind: str = "note", expires_at: int = 0) -> None:
+        self._seq += 1
+        row = {
+            "scope": scope, "item": item, "seq": self._seq, "kind": kind, "title": text[:40], "text": text,
+            "source": "test", "sensitivity": "normal", "subject": "", "fields": "{}", "tags": "[]", "confidence": 1000,
+            "valid_from": 0, "expires_at": expires_at, "pinned": False, "conflicts": 0, "changes": 1, "size": len(text),
+            "first_at": NOW, "changed_at": NOW, "changed_by": "test", "sha256": "0" * 64, "base": b"",
+        }  # fmt: skip
+        with self.store.write() as conn:
+            conn.execute(insert(MEMORY_ITEMS), row)
+
+    def change(self, item: str, text: str) -> None:
+        self._seq += 1
+        with self.store.write() as conn:
+            conn.execute(
+                update(MEMORY_ITEMS).where(MEMORY_ITEMS.c.item == item).values(text=text, title=text, seq=self._seq)
+            )
+
+    def erase(self, item: str) -> None:
+        with self.store.write() as conn:
+            for table in (MEMORY_ITEMS, MEMORY_WORDS, MEMORY_INDEXED, MEMORY_VECTORS):
+                conn.execute(delete(table).where(table.c.item == item))
