@@ -130,6 +130,22 @@ class Store:
             newest = "SELECT size FROM snapshot ORDER BY size DESC LIMIT ?"
             self._db.execute(f"DELETE FROM snapshot WHERE size NOT IN ({newest})", (_SNAPSHOTS,))  # noqa: S608 - constant
 
+    def erase(self, run: str) -> int:
+        """The bodies of a run's entries, with their salts, out of the file and its write-ahead log; the entries stay.
+        Returns how many entries had any. Raises ``Unavailable('log.busy')`` where somebody reads the old pages: the
+        bodies are gone then, and asking again empties the write-ahead log too."""
+        with self._transaction():
+            gone = self._db.execute(
+                "UPDATE entry SET shared_salt = NULL, shared = NULL, private_salt = NULL, private = NULL"
+                " WHERE opened = (SELECT opened FROM run WHERE id = ?) AND (shared IS NOT NULL OR private IS NOT NULL)",
+                (run,),
+            ).rowcount
+        if self.fold():
+            raise Unavailable(
+                "log.busy", f"{self._path} is held by another program", advice="close it; the erasure is tried again"
+            )
+        return gone
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -158,6 +174,6 @@ class Store:
             self._pages = 0
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def fold(self) -> None:
-        """Bring all that stands in the write-ahead log into the file itself."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def fold(self) -> bool:
+        """Bring all that stands in the write-ahead log into the file itself; true where a reader prevents it."""
+        return bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0])

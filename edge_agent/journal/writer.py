@@ -140,6 +140,31 @@ class Journal(LogReader):
         """
         self._chore(lambda: self._store.keep(size, fold, data))
 
+    async def erase(self, run: str) -> int:
+        """Erase the bodies of a run's entries for good; return how many had any. May be repeated. Raises
+        ``Unavailable('log.busy')`` while another program reads the log: then do it again."""
+        return await asyncio.wrap_future(self._erasing(run))
+
+    def erase_blocking(self, run: str) -> int:
+        """The same from a thread without an event loop."""
+        return self._erasing(run).result()
+
+    def _erasing(self, run: str) -> Future[int]:
+        done: Future[int] = Future()
+
+        def work() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(self._store.erase(run))
+            except sqlite3.Error as error:
+                done.set_exception(unwritable(self._path, error))
+            except OutriderError as error:
+                done.set_exception(error)
+
+        self._turns.put(Chore(work))
+        return done
+
     def close(self) -> None:
         """Write what was handed in, and end. May be called again."""
         if self._closed:
