@@ -162,7 +162,7 @@ def test_threads_may_share_it(memory: Memory) -> None:
 def test_an_item_changed_on_disk_is_noticed(memory: Memory, tmp_path: Path) -> None:
     memory.add([ROOF])
     with sqlite3.connect(tmp_path / "memory.sqlite3") as db:
-        db.execute("UPDATE item SET document = CAST(x'00' AS BLOB)")
+        db.execute("UPDATE chunk SET data = CAST(x'00' AS BLOB)")
     db.close()
     with pytest.raises(Tampered) as caught:
         memory.get(item_id(ROOF))
