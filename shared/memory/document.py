@@ -302,10 +302,11 @@ def _edit_text(tx: core.Transaction, wanted: str, *, again: bool) -> None:
     at = _object_id(tx, "text")
     if not again:
         for start, end, text in pieces(tx.text(at), wanted):
-            for _ in range(start, end):
-                tx.delete(at, start)
+            # What is new first: the codec takes thirty times as long to insert behind letters that were just deleted.
             for place, letter in enumerate(text, start):
                 tx.insert(at, place, _STR, letter)
+            for _ in range(start, end):
+                tx.delete(at, start + len(text))
     # Others may have written several letters as one, and these cannot be told apart from outside.
     if again or tx.text(at) != wanted:
         _write_text(tx, wanted)
