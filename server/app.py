@@ -25,6 +25,7 @@ from server.devices import Devices
 from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
+from server.memory import Memory
 from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, load_identity, take_lock
@@ -36,6 +37,8 @@ from shared import __version__
 _log = logging.getLogger("outrider.hub")
 _FLUSH_SECONDS = 5.0
 _RENEW_SECONDS = 3600.0
+_FORGET_SECONDS = 2.0  # what was forgotten leaves the files this soon; several at once cost one pass
+_EXPIRE_SECONDS = 60.0
 
 
 def now_us() -> int:
@@ -59,6 +62,7 @@ class Hub:
     orders: Orders
     releases: Releases
     telemetry: Telemetry
+    memory: Memory
 
 
 @contextlib.contextmanager
@@ -68,7 +72,11 @@ def open_hub(config: HubConfig, clock: Callable[[], int] = now_us) -> Iterator[H
     with take_lock(config.home):
         store = Store(config.home, config.database_url)
         try:
-            yield _open(config, store, clock)
+            hub = _open(config, store, clock)
+            try:
+                yield hub
+            finally:
+                hub.memory.close()
         finally:
             store.close()
 
@@ -92,6 +100,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         orders=Orders(hublog, bus, record.run, releases),
         releases=releases,
         telemetry=telemetry,
+        memory=Memory(hublog, bus),
     )
 
 
@@ -107,7 +116,9 @@ def build(hub: Hub, port: int) -> Application:
     """The application of an open hub that listens on ``port``."""
     config = hub.config
     link = Link(
-        Exchange(hub.hublog, hub.devices, hub.ingest, hub.releases), hub.bus, jitter_s=config.notice_jitter_ms / 1000
+        Exchange(hub.hublog, hub.devices, hub.ingest, hub.releases, hub.memory),
+        hub.bus,
+        jitter_s=config.notice_jitter_ms / 1000,
     )
     api = Api(hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE))
     app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(hub))
@@ -150,10 +161,13 @@ def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextMa
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(hub.releases.recover)
         await asyncio.to_thread(hub.releases.refresh_timestamp)
+        await asyncio.to_thread(hub.memory.finish)  # what an earlier process left undone
         tasks = [
             asyncio.create_task(_every(_FLUSH_SECONDS, lambda: asyncio.to_thread(hub.devices.flush))),
             asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
             asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
+            asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
+            asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(hub.memory.expire))),
         ]
         try:
             yield

@@ -14,7 +14,8 @@ from shared.protocol import Status
 @dataclass(frozen=True)
 class DeviceView:
     """Times are microseconds since 1970 UTC, 0 where it never was. ``log_size`` is what the device says it has,
-    ``held`` what the hub has verified and countersigned. ``problem_*`` are empty while all is well."""
+    ``held`` what the hub has verified and countersigned. ``problem_*`` are empty while all is well. ``person`` is whose
+    device it is, empty for nobody's."""
 
     id: str
     name: str
@@ -34,6 +35,7 @@ class DeviceView:
     open_runs: int
     waiting: int
     software: str
+    person: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from server.bus import Bus
 from server.ingest.folding import Change, Folds, write_runs
 from server.ingest.judge import Held, Kept, check_times, read_batch
 from server.ingest.people import write_people
+from server.ingest.receipts import not_erased, write_receipts
 from server.store import HubLog
 from server.store.tables import BODIES, CHECKPOINTS, DEVICES, ENTRIES
 from shared.entries import BatchRefused, Draft, Entry, Written
@@ -182,6 +183,7 @@ class Ingest:
             if kept.body is not None
         ]
         with self._store.write() as conn:
+            bodies = not_erased(conn, fresh, bodies)
             mine = update(DEVICES).where(
                 DEVICES.c.id == held.device, DEVICES.c.held == held.size, DEVICES.c.state == "active"
             )
@@ -195,6 +197,7 @@ class Ingest:
             conn.execute(insert(CHECKPOINTS), [row])
             write_runs(conn, change)
             write_people(conn, change)
+            write_receipts(conn, held.device, [kept.entry for kept in fresh])
         return cosigned
 
     def _clear(self, held: Held) -> None:

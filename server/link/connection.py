@@ -16,11 +16,24 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from server.bus import Subscription
+from server.bus import Event, Subscription
 from server.link.exchange import Exchange, revoked
 from shared import limits
 from shared.errors import BadInput, Conflict, OutriderError
-from shared.protocol import Batch, Message, Notice, Pull, Refusal, Status, decode, encode, refusal
+from shared.protocol import (
+    Batch,
+    Forget,
+    Message,
+    Notice,
+    Pull,
+    Recall,
+    Refusal,
+    Remember,
+    Status,
+    decode,
+    encode,
+    refusal,
+)
 
 # WebSocket close codes: the standard's, then ours from its private range.
 GOING_AWAY, POLICY = 1001, 1008
@@ -109,7 +122,7 @@ class Connection:
             match await receive(self._socket):
                 case Pull() as asked if self._revoked:
                     await self._part(asked)
-                case Batch() | Status() if self._revoked:
+                case Batch() | Status() | Remember() | Recall() | Forget() if self._revoked:
                     continue
                 case Batch() as batch:
                     self._answer(await asyncio.to_thread(self._exchange.accept, self.device, batch))
@@ -120,6 +133,8 @@ class Connection:
                         await self._part(asked)
                     else:
                         self._answer(answer)
+                case Remember() | Recall() | Forget() as about:
+                    self._answer(await asyncio.to_thread(self._exchange.of_memory, self.device, about))
                 case Status() as status:
                     self._exchange.devices.status(self.device, status)
                 case _:
@@ -159,7 +174,7 @@ class Connection:
             # Not a secret: it only keeps the fleet from moving as one.
             await asyncio.sleep(random.random() * self._jitter_s)  # noqa: S311
             events = [event, *self._events.drain()]
-            self._offer(Notice(topics=sorted({e.topic.partition(":")[0] for e in events})))
+            self._offer(Notice(topics=sorted({_topic(e) for e in events})))
             if any(e.payload.get("revoked") for e in events):
                 self._revoke()
         self.finish(GOING_AWAY)  # the hub is stopping
@@ -182,6 +197,10 @@ class Connection:
 
     async def _close(self, end: End) -> None:
         await close(self._socket, end.code, end.word)
+
+
+def _topic(event: Event) -> str:
+    return "memory" if event.payload.get("memory") else event.topic.partition(":")[0]
 
 
 async def receive(socket: WebSocket) -> Message:

@@ -1,5 +1,5 @@
-"""What hub and agent say to each other once they know each other: batches up, signed messages down. Blocking; the
-connection calls it in a thread."""
+"""What hub and agent say to each other once they know each other: batches up, signed messages down, memory both ways.
+Blocking; the connection calls it in a thread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ from typing import Protocol
 
 from server.devices import Devices, Pinned
 from server.ingest import Ingest
+from server.memory import Memory
 from server.store import HubLog
 from shared.errors import OutriderError, Refused
 from shared.keys import Envelope
-from shared.protocol import Accepted, Batch, Hello, Pull, Pulled, Refusal, refusal
+from shared.protocol import (
+    Accepted,
+    Batch,
+    Forget,
+    Forgotten,
+    Hello,
+    Pull,
+    Pulled,
+    Recall,
+    Recalled,
+    Refusal,
+    Remember,
+    Remembered,
+    refusal,
+)
 
 # What no repetition mends: the connection ends, and the agent waits for a person.
 FATAL = frozenset({"device.revoked", "device.unknown", "log.fork", "log.rollback"})
@@ -31,6 +46,7 @@ class Exchange:
     devices: Devices
     ingest: Ingest
     releases: Assigner
+    memory: Memory
 
     def greet(self, pinned: Pinned, hello: Hello) -> int:
         """How many of the device's entries are held. A revoked device is greeted too: it must hear of it, signed."""
@@ -52,6 +68,21 @@ class Exchange:
             messages = [*self._assignment(device), self.devices.lease(device)]
             waiting, cursor, more = self.devices.outbox(device, asked.cursor)
             return self._pulled(asked, [*messages, *waiting], cursor, more)
+        except OutriderError as error:
+            return refusal(error, fatal=error.code in FATAL)
+
+    def of_memory(self, device: str, asked: Remember | Recall | Forget) -> Remembered | Recalled | Forgotten | Refusal:
+        """What a device says or asks of memory. A refusal never ends the link, unless the device was let go."""
+        try:
+            if self.devices.pinned(device).state != "active":
+                raise revoked()
+            match asked:
+                case Remember():
+                    return self.memory.remember(device, asked)
+                case Recall():
+                    return self.memory.recall(device, asked)
+                case Forget():
+                    return self.memory.forget(device, asked)
         except OutriderError as error:
             return refusal(error, fatal=error.code in FATAL)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
-from server.store import memory_tables as _memory_tables  # noqa: F401 - its tables are part of the schema
+from server.store.memory_tables import ERASABLE
 from server.store.migrations import SCHEMA_VERSION, STEPS, migrate
 from server.store.tables import META, METADATA
 from shared.errors import Conflict, OutriderError, Unavailable
+
+_CHECKPOINT_TRIES, _CHECKPOINT_WAIT_S = 200, 0.05
 
 
 class Store:
@@ -73,8 +76,32 @@ class Store:
         with _explained(self.url), Session(self._engine) as session:
             yield session
 
+    def scrub(self) -> None:
+        """Write the database's files anew, without anything that was deleted. Deleting alone is not enough: SQLite's
+        ``secure_delete`` overwrites what is freed, but a page that was split keeps copies of what it had, and the
+        write-ahead log keeps old pages. PostgreSQL's tables are rewritten too; what its own write-ahead log and
+        everybody's backups still hold is theirs to expire. Writers wait meanwhile."""
+        with self.writing, _explained(self.url), self._engine.connect() as conn:
+            if self._engine.dialect.name == "sqlite":
+                _scrub_sqlite(conn)
+            else:
+                conn.commit()
+                loose = conn.execution_options(isolation_level="AUTOCOMMIT")
+                for table in ERASABLE:
+                    loose.exec_driver_sql(f"VACUUM FULL {table.name}")
+
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _scrub_sqlite(conn: Connection) -> None:
+    raw: Any = conn.connection.driver_connection
+    raw.execute("VACUUM")
+    for _ in range(_CHECKPOINT_TRIES):  # whoever still reads the old pages keeps the log from being emptied
+        if raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+            return
+        time.sleep(_CHECKPOINT_WAIT_S)
+    raise Unavailable("store.busy", "something reads the database without end", advice="it is tried again by itself")
 
 
 def _engine(url: str) -> Engine:

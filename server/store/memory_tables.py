@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
-from server.store.tables import Row, core
+from server.store.tables import BODIES, HUB_BODIES, OUTBOX, Row, core
 
 
 class MemoryScopeRow(Row, table=True):
@@ -211,3 +211,15 @@ MEMORY_RECORDS, MEMORY_ITEMS, MEMORY_VECTORS = core(MemoryRecordRow), core(Memor
 MEMORY_TOMBSTONES, MEMORY_ERASED = core(MemoryTombstoneRow), core(MemoryErasedRow)
 MEMORY_DUE, MEMORY_RECEIPTS, MEMORY_HOLDS = core(MemoryDueRow), core(MemoryReceiptRow), core(MemoryHoldRow)
 MEMORY_WORDS, MEMORY_INDEXED, MEMORY_DOORS = core(MemoryWordRow), core(MemoryIndexedRow), core(MemoryDoorRow)
+
+# What is erased stands in these alone.
+ERASABLE = (
+    MEMORY_RECORDS,
+    MEMORY_ITEMS,
+    MEMORY_VECTORS,
+    MEMORY_WORDS,
+    MEMORY_INDEXED,
+    BODIES,
+    HUB_BODIES,
+    OUTBOX,
+)
