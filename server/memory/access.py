@@ -141,7 +141,7 @@ class Access:
             whole = select(MEMORY_HOLDS.c.scope).where(MEMORY_HOLDS.c.lifted_at == 0, MEMORY_HOLDS.c.item == "")
             held = set(conn.execute(whole).scalars())
             counted = select(MEMORY_ITEMS.c.scope, func.count()).group_by(MEMORY_ITEMS.c.scope)
-            items: dict[str, int] = dict(conn.execute(counted).tuples().all())
+            items: dict[str, int] = dict(conn.execute(counted).all())
         return [
             ScopeView(
                 scope=scope,

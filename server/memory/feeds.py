@@ -256,7 +256,7 @@ def _check_unmoved(conn: Connection, scope: str, drafts: Sequence[Draft]) -> Non
         gone = (MEMORY_ERASED.c.scope == scope, MEMORY_ERASED.c.item.in_(part))
         at = (MEMORY_ITEMS.c.scope == scope, MEMORY_ITEMS.c.item.in_(part))
         erased = conn.execute(select(func.count()).select_from(MEMORY_ERASED).where(*gone)).scalar()
-        counts = dict(conn.execute(select(MEMORY_ITEMS.c.item, MEMORY_ITEMS.c.changes).where(*at)).tuples().all())
+        counts = dict(conn.execute(select(MEMORY_ITEMS.c.item, MEMORY_ITEMS.c.changes).where(*at)).all())
         names = set(part)
         moved = [d.item for d in drafts if d.item in names and counts.get(d.item, 0) != d.known.changes]
         if erased or moved:

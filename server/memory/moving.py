@@ -61,9 +61,7 @@ def _move(conn: Connection, old: str, new: str) -> int:
     seq, size = lock_scope(conn, new)
     base, _ = lock_scope(conn, old)
     _agree(conn, old, new)
-    have = set(
-        conn.execute(select(MEMORY_RECORDS.c.item, MEMORY_RECORDS.c.hash).where(MEMORY_RECORDS.c.scope == new)).tuples()
-    )
+    have = set(conn.execute(select(MEMORY_RECORDS.c.item, MEMORY_RECORDS.c.hash).where(MEMORY_RECORDS.c.scope == new)))
     theirs = select(MEMORY_RECORDS).where(MEMORY_RECORDS.c.scope == old).order_by(MEMORY_RECORDS.c.seq)
     moved: set[str] = set()
     for row in conn.execute(theirs).mappings().all():
@@ -105,7 +103,7 @@ def _agree(conn: Connection, old: str, new: str) -> None:
 
 def _erased(conn: Connection, scope: str) -> dict[str, str]:
     found = select(MEMORY_ERASED.c.item, MEMORY_ERASED.c.tombstone).where(MEMORY_ERASED.c.scope == scope)
-    return dict(conn.execute(found).tuples().all())
+    return dict(conn.execute(found).all())
 
 
 def _move_items(conn: Connection, old: str, new: str, moved: set[str]) -> None:
@@ -124,6 +122,6 @@ def _move_items(conn: Connection, old: str, new: str, moved: set[str]) -> None:
         update(MEMORY_ITEMS).where(MEMORY_ITEMS.c.scope == old, MEMORY_ITEMS.c.item.not_in(theirs)).values(scope=new)
     )
     newest = select(MEMORY_RECORDS.c.item, func.max(MEMORY_RECORDS.c.seq)).where(MEMORY_RECORDS.c.scope == new)
-    for item, seq in conn.execute(newest.group_by(MEMORY_RECORDS.c.item)).tuples().all():
+    for item, seq in conn.execute(newest.group_by(MEMORY_RECORDS.c.item)).all():
         at_item = (MEMORY_ITEMS.c.scope == new, MEMORY_ITEMS.c.item == item)
         conn.execute(update(MEMORY_ITEMS).where(*at_item).values(seq=seq))
