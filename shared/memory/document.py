@@ -27,17 +27,18 @@ from shared.errors import Conflict as NotNow
 from shared.memory.chunks import read_change
 from shared.memory.conflicts import Cell, Conflict, Version, find, in_order
 from shared.memory.difference import pieces
-from shared.memory.item import Edit, Item, check
+from shared.memory.item import Edit, Item, applied, check
 from shared.memory.stamp import check_stamp, stamp, written
 
-__all__ = ["Conflict", "Document", "Edit", "Version", "create", "open_item"]
+__all__ = ["NAMES", "Conflict", "Document", "Edit", "Version", "create", "open_item"]
 
 _STRINGS = ("kind", "scope", "source", "sensitivity", "subject")
 _INTEGERS = ("confidence", "valid_from", "expires_at")
 _NEEDED = frozenset((*_STRINGS, *_INTEGERS, "text", "fields", "tags"))
+NAMES = _NEEDED | {"pinned"}  # all that may stand in a document's root
 _EDITED = ("kind", "source", "sensitivity", "subject", *_INTEGERS)
 _STR, _INT, _TRUTH = core.ScalarType.Str, core.ScalarType.Int, core.ScalarType.Boolean
-_NUMBERS = (core.ScalarType.Int, core.ScalarType.Uint)
+_NUMBERS = (core.ScalarType.Int, core.ScalarType.Uint, core.ScalarType.F64)
 
 Heads = list[bytes] | None
 
@@ -114,7 +115,7 @@ class Document:
             changes = document.get_changes([])
             if len(heads) == 1 and all(len(change.deps) < 2 for change in changes):
                 return []  # each was made upon the one before
-            texts = {_object_id(document, "text", [change.hash]) for change in changes}
+            texts = {(document.get(core.ROOT, "text", [change.hash]) or (None, None))[1] for change in changes}
             looks: dict[tuple[str, ...], dict[str, Cell]] = {}
 
             def look(at: tuple[str, ...]) -> dict[str, Cell]:
@@ -138,6 +139,8 @@ class Document:
         check_stamp(at, by)
         if len(self._actor) != 16:
             raise BadInput("memory.read-only", "the item was opened for reading", advice="open it with an actor")
+        item = applied(self.item(), edit)
+        check(item)
         contested = {conflict.field for conflict in self.conflicts()}
         with _guarded():
             scratch = self._opened().fork()
@@ -148,8 +151,6 @@ class Document:
             made = scratch.get_changes(before)
         if not made:
             return None
-        item = _read(scratch, None)
-        check(item)
         chunk = _stamped(made[0], at, by)
         self._parts.append(chunk)
         self._native, self._item = None, item
@@ -190,9 +191,21 @@ class Document:
 
     def _opened(self) -> core.Document:
         if self._native is None:
-            with _guarded():
-                self._native = core.Document.load(b"".join(self._parts))
+            self._native = _load(self._parts)
         return self._native
+
+
+def _load(parts: list[bytes]) -> core.Document:
+    try:
+        with _guarded():
+            return core.Document.load(b"".join(parts))
+    except NotNow:
+        # Changes may wait for others behind a saved document, but not where the codec is given changes alone.
+        begun = [part for part in parts if part[8:9] != b"\x00" and not read_change(part).deps]
+        if not begun:
+            raise
+        with _guarded():
+            return core.Document.load(core.Document.load(b"".join(begun)).save() + b"".join(parts))
 
 
 def create(item: Item, actor: bytes) -> bytes:
@@ -218,9 +231,7 @@ def _guarded() -> Iterator[None]:
             raise NotNow(
                 "memory.incomplete", "changes that this one was made upon are missing", advice="wait for them"
             ) from error
-        raise Tampered(
-            "memory.document", "a memory item does not open", advice="restore memory from a backup"
-        ) from error
+        raise _odd("a memory item does not open") from error
 
 
 def _odd(said: str) -> Tampered:
@@ -326,7 +337,7 @@ def _read(document: core.Document, heads: Heads) -> Item:
         if not all(_scalar(document, tags, tag, heads, _TRUTH) for tag in marked):
             raise _odd("a memory item has a tag that is not set")
         plain: dict[str, Any] = {name: _string(document, core.ROOT, name, heads) for name in _STRINGS}
-        plain |= {name: _scalar(document, core.ROOT, name, heads, *_NUMBERS) for name in _INTEGERS}
+        plain |= {name: _integer(document, name, heads) for name in _INTEGERS}
         return Item(
             **plain,
             text=document.text(_object_id(document, "text", heads), heads),
@@ -337,24 +348,24 @@ def _read(document: core.Document, heads: Heads) -> Item:
 
 
 def _cells(document: core.Document, heads: list[bytes], *, with_text: bool) -> dict[str, Cell]:
-    """The fields of the item, each with what wrote it. Nothing is looked for that is not an item's."""
+    """The fields of the item, each with what wrote it. A value that was overruled may be of any kind."""
     cells = {}
     for name in document.keys(core.ROOT, heads):
-        if name in ("fields", "tags"):
-            inside = _object_id(document, name, heads)
-            for key in document.keys(inside, heads):
-                cells[f"{name}/{key}"] = _cell(document, inside, key, heads)
+        found: Any = document.get(core.ROOT, name, heads)
+        if name in ("fields", "tags") and found[0] == core.ObjType.Map:
+            for key in document.keys(found[1], heads):
+                cells[f"{name}/{key}"] = _cell(document, document.get(found[1], key, heads), heads)
         elif name != "text" or with_text:
-            cells[name] = _cell(document, core.ROOT, name, heads)
+            cells[name] = _cell(document, found, heads)
     return cells
 
 
-def _cell(document: core.Document, at: bytes, name: str, heads: list[bytes]) -> Cell:
-    found: Any = document.get(at, name, heads)
+def _cell(document: core.Document, found: Any, heads: list[bytes]) -> Cell:
     value, operation = found
     if value == core.ObjType.Text:
         return Cell(operation, document.text(operation, heads), text=True)
-    return Cell(operation, value[1])
+    plain = value[1] if isinstance(value, tuple) else None
+    return Cell(operation, plain if isinstance(plain, str | int) else None)
 
 
 def _string(document: core.Document, at: bytes, name: str, heads: Heads) -> str:
@@ -363,6 +374,14 @@ def _string(document: core.Document, at: bytes, name: str, heads: Heads) -> str:
     if found is not None and found[0] == core.ObjType.Text:
         return str(document.text(found[1], heads))
     return str(_scalar(document, at, name, heads, _STR))
+
+
+def _integer(document: core.Document, name: str, heads: Heads) -> int:
+    """An integer. JavaScript writes 0 as a float where it makes a document."""
+    value = _scalar(document, core.ROOT, name, heads, *_NUMBERS)
+    if isinstance(value, float) and value:
+        raise _odd(f"a memory item has no proper {name}")
+    return int(value)
 
 
 def _scalar(document: core.Document, at: bytes, name: str, heads: Heads, *kinds: core.ScalarType) -> Any:

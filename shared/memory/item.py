@@ -52,6 +52,15 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pinned: bool | None = None
 
 
+def applied(item: Item, edit: Edit) -> Item:
+    """What an item says after an edit. A tag that is both added and removed is added."""
+    plain = ("text", "kind", "source", "sensitivity", "subject", "confidence", "valid_from", "expires_at", "pinned")
+    changed = {name: value for name in plain if (value := getattr(edit, name)) is not None}
+    fields = {name: value for name, value in {**item.fields, **edit.fields}.items() if value is not None}
+    tags = (set(item.tags) - set(edit.remove_tags)) | set(edit.add_tags)
+    return msgspec.structs.replace(item, **changed, fields=fields, tags=sorted(tags))
+
+
 def item_id(item: Item) -> str:
     """An id from what the item says and where it came from, so that importing the same thing twice makes one item."""
     whole = "\n".join(["outrider/item/v1", item.kind, item.scope, item.source, item.text])
