@@ -20,9 +20,11 @@ from edge_agent.identity import Identity, load_identity, load_key
 from edge_agent.incoming import Incoming
 from edge_agent.journal import Journal
 from edge_agent.link.client import FOR_A_PERSON, Link
+from edge_agent.link.remembering import Remembering
 from edge_agent.link.updates import Updates
 from edge_agent.lock import Lock
 from edge_agent.memory import Memory
+from edge_agent.memory.replica import Replica
 from edge_agent.models.engine import Models
 from edge_agent.models.messages import BATCH
 from edge_agent.models.obtain import obtain
@@ -42,6 +44,8 @@ from shared.actions import Action
 from shared.entries import Entry
 from shared.errors import OutriderError, Unavailable
 from shared.keys import Envelope
+from shared.memory.bench import Bench
+from shared.memory.feed import RUN, Tombstone
 from shared.policy import Asking, Policy
 from shared.protocol import Status
 from shared.release import Release
@@ -73,6 +77,10 @@ class Agent:
         self._device = self._snapshots.open()
         self._journal.listen(self._committed)
         self._memory = Memory(home.memory)
+        self._bench = Bench()
+        replica = Replica(self._memory, self._bench, self.identity.hub_public, now=now_us, outside=self._forget_outside)
+        self._remembering = Remembering(replica, self._journal, self.trouble)
+        self._memory.listen(self._remembering.written)
         self._updates = Updates(home.root, self.identity.hub_url)
         self._releases = Releases(self._updates, now_us)
         self._troubles = Troubles()
@@ -130,7 +138,9 @@ class Agent:
             metrics=self._telemetry.text,
         )
         self._intake = Intake(self._journal, self._device, taken=home.taken, refused=home.refused)
-        self._incoming = Incoming(self.identity, self._journal, self._device, self._runner, self._releases, self._use)
+        self._incoming = Incoming(
+            self.identity, self._journal, self._device, self._runner, self._releases, self._use, self._memory.put_hold
+        )
         self._link = Link(
             self.identity,
             load_key(home.keys / "link.key"),
@@ -139,6 +149,7 @@ class Agent:
             self,
             now=now_us,
             software=SOFTWARE,
+            memory=self._remembering,
         )
         self._started = now_us()
         self._linked = False
@@ -150,6 +161,7 @@ class Agent:
 
     async def run(self) -> None:
         self._journal.attach(asyncio.get_running_loop())
+        self._remembering.attach(asyncio.get_running_loop())
         try:
             await self._begin()
             async with asyncio.TaskGroup() as group:
@@ -182,6 +194,7 @@ class Agent:
         await self._hands.close()
         with contextlib.suppress(OSError):
             self._home.live.unlink(missing_ok=True)
+        await asyncio.to_thread(self._bench.close)
         self._memory.close()
         self._journal.close()
         self._lock.release()
@@ -239,6 +252,11 @@ class Agent:
         self._memory.add([item])
         self._remember.set()
 
+    def _forget_outside(self, stone: Tombstone) -> None:
+        """What a tombstone asks of the log: the bodies of a run. Called in a thread, again after a kill."""
+        if stone.kind == RUN:
+            self._journal.erase_blocking(stone.run)
+
     # --- what the link brings (Receiver) --------------------------------------------------------------------------
 
     async def receive(self, envelope: Envelope) -> None:
@@ -267,7 +285,7 @@ class Agent:
         self._linked = up
         if up:
             self._log_in_question = False
-            self._troubles.clear("hub.", "link.", "device.", "log.")
+            self._troubles.clear("hub.", "link.", "device.", "log.", "memory.")
 
     # --- models ---------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""What the hub sends, opened and taken in: assignments, leases, answers, orders, and the end of it all.
+"""What the hub sends, opened and taken in: assignments, leases, answers, orders, holds, and the end of it all.
 
 Each message is signed by the hub for this device and this purpose; what it changes is an entry in the log first.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from edge_agent.config import now_us
@@ -15,12 +16,13 @@ from edge_agent.runner import Runner
 from shared.entries import DeviceRevoked, Draft, LeaseTaken, ReleaseInstalled, ReleaseRefused
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import Envelope
+from shared.memory.feed import Hold, open_hold
 from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, open_signed
 from shared.runs import Device
 
 
 class Incoming:
-    """``use`` puts a verified release into force."""
+    """``use`` puts a verified release into force; ``hold`` keeps something from being forgotten, or no longer."""
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Incoming:
         runner: Runner,
         releases: Releases,
         use: Callable[[Release], Awaitable[None]],
+        hold: Callable[[Hold], None],
     ) -> None:
         self._identity = identity
         self._journal = journal
@@ -37,6 +40,7 @@ class Incoming:
         self._runner = runner
         self._releases = releases
         self._use = use
+        self._hold = hold
 
     async def take(self, envelope: Envelope) -> None:
         """Open one message and do what it says. Raises what is wrong with it."""
@@ -53,6 +57,8 @@ class Incoming:
             case "revocation":
                 said = open_signed(envelope, Revocation, key, device)
                 await self._journal.append(Draft(DeviceRevoked(device=device, by=self._identity.hub, code=said.code)))
+            case "hold":
+                await asyncio.to_thread(self._hold, open_hold(envelope, key))
             case _:
                 raise BadInput("link.purpose", f"unknown message {envelope.purpose!r}", advice="update this agent")
 

@@ -5,7 +5,7 @@ Protocol: ``shared/spec/link.md``.
 Up go batches of the log, each under one checkpoint, one in flight at a time: what the hub has accepted is exact, so a
 cut at any moment costs at most a batch sent twice. Down come notices, which carry nothing but the hint to pull, and on
 a pull the hub's signed messages. Every message is judged before it is used; one that cannot be ends the connection, not
-the agent.
+the agent. Memory shares the connection (``remembering``): it waits while the log is behind, though not for ever.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
+from edge_agent.link.remembering import Remembering
 from shared import limits
 from shared.codec import unb64
 from shared.entries import Draft, HubPinned
@@ -34,12 +35,15 @@ from shared.protocol import (
     Accepted,
     Batch,
     Challenge,
+    Forgotten,
     Hello,
     Message,
     Notice,
     Pull,
     Pulled,
+    Recalled,
     Refusal,
+    Remembered,
     Status,
     Welcome,
     decode,
@@ -56,6 +60,8 @@ _US = 1_000_000
 # Refusals that say the log or the device itself is in question. The agent must not act on such a log.
 FOR_A_PERSON = frozenset({"device.revoked", "device.unknown", "log.rollback", "log.fork"})
 _AGAIN_S = 0.5  # before a refused batch is sent again from where the hub stands
+_TURN_S = 1.0  # memory waits at most this long for the log to move
+_MEMORY = "memory"
 
 
 class Receiver(Protocol):
@@ -111,6 +117,7 @@ class Link:
         *,
         now: Callable[[], int],
         software: str,
+        memory: Remembering | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.identity = identity
@@ -120,6 +127,7 @@ class Link:
         self.receiver = receiver
         self.now = now
         self._software = software
+        self.memory = memory
         self._sleep = sleep
         self._backoff = Backoff(random.Random())  # noqa: S311 - jitter, not a secret
         self.grown = asyncio.Event()
@@ -128,6 +136,8 @@ class Link:
         journal.listen(lambda _: self.grown.set())
 
     async def run(self) -> None:
+        if self.memory is not None:
+            await self.memory.start()
         while True:
             try:
                 await self._connect()
@@ -197,7 +207,7 @@ class Link:
 
 
 class _Session:
-    """One connection: a reader, a sender of batches and a heartbeat."""
+    """One connection: a reader, a sender of batches, memory's conversation and a heartbeat."""
 
     def __init__(self, link: Link, socket: ClientConnection, held: int, cursor: int) -> None:
         self._link = link
@@ -206,10 +216,14 @@ class _Session:
         self._cursor = cursor
         self._pause = 0.0
         self._accepted = asyncio.Event()
+        self._moved = asyncio.Event()  # the hub answered a batch
         self._inbox: asyncio.Queue[Pulled] = asyncio.Queue(limits.SEND_QUEUE)
 
     async def run(self) -> None:
-        tasks = [asyncio.create_task(work) for work in (self._read(), self._upload(), self._pulls(), self._beat())]
+        parts = [self._read(), self._upload(), self._pulls(), self._beat()]
+        if self._link.memory is not None:
+            parts.append(self._link.memory.talk(self._say, self._behind_the_log))
+        tasks = [asyncio.create_task(work) for work in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -226,13 +240,18 @@ class _Session:
                 case Accepted():
                     await self._take_accepted(message)
                 case Notice():
-                    self._link.pull.set()
+                    self._take_notice(message)
                 case Pulled():
                     await self._inbox.put(message)
+                case Remembered() | Recalled() | Forgotten():
+                    self._hear(message)
                 case Refusal(held=held) if held >= 0 and not message.fatal:
                     self._link.receiver.trouble(error_of(message))
                     self._held, self._pause = held, _AGAIN_S
                     self._accepted.set()
+                    self._moved.set()
+                case Refusal() if message.code.startswith("memory.") and not message.fatal:
+                    self._hear(message)
                 case Refusal():
                     raise error_of(message)
                 case _:
@@ -251,6 +270,30 @@ class _Session:
         self._held = message.size
         link.receiver.synced(message.size)
         self._accepted.set()
+        self._moved.set()
+
+    def _take_notice(self, notice: Notice) -> None:
+        """News of memory alone is nothing to pull."""
+        if notice.topics != [_MEMORY]:
+            self._link.pull.set()
+        if self._link.memory is not None and _MEMORY in notice.topics:
+            self._link.memory.notice()
+
+    def _hear(self, message: Message) -> None:
+        if self._link.memory is None:
+            raise BadInput("link.order", "the hub answers what was not asked", advice="check the hub's version")
+        self._link.memory.hear(message)
+
+    async def _say(self, message: Message) -> None:
+        await self._socket.send(encode(message))
+
+    async def _behind_the_log(self) -> None:
+        """Return when the log is level with the hub, or has moved by a batch: one of memory's messages for each."""
+        self._moved.clear()
+        if self._link.journal.committed > self._held:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TURN_S):
+                    await self._moved.wait()
 
     async def _upload(self) -> None:
         """Send what the hub lacks, one batch at a time."""
