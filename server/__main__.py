@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from server.config import HubConfig
+from server.embedding.commands import embedder
 from shared import command
 from shared.errors import BadInput
 
@@ -20,13 +21,17 @@ hub = typer.Typer(help="Run a hub: enrolment, releases, approvals, the record.",
 user = typer.Typer(help="The people who may sign in.", no_args_is_help=True)
 release = typer.Typer(help="Publish policy, playbooks and prompts.", no_args_is_help=True)
 device = typer.Typer(help="The agents' devices.", no_args_is_help=True)
+memory = typer.Typer(help="What the devices remember: who shares it, and how it is forgotten.", no_args_is_help=True)
 hub.add_typer(user, name="user")
 hub.add_typer(release, name="release")
 hub.add_typer(device, name="device")
+hub.add_typer(memory, name="memory")
+hub.add_typer(embedder, name="embedder")
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
 ]
+Reason = Annotated[str, typer.Option(help="Why, as a code that stays in the record: small letters, digits, . and -.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
@@ -161,6 +166,140 @@ def device_revoke(
 
     Operator(_config(home)).revoke(device)
     _show(as_json, {"device": device, "state": "revoked"}, f"{device} is revoked")
+
+
+@device.command("own")
+def device_own(
+    device: Annotated[str, typer.Argument(help="The device's id, as outrider hub device list shows it.")],
+    person: Annotated[str, typer.Argument(help="Whose it is, by the name they sign in with.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say whose device this is: it shares its memory with that person's other devices from then on. Only once."""
+    from server.admin import Operator
+
+    done = Operator(_config(home)).memory("own", device=device, person=person)
+    _show(as_json, {"device": device, "person": person} | done, f"{device} is {person}'s")
+
+
+Scope = Annotated[str, typer.Argument(help="The scope: team/NAME.")]
+Member = Annotated[str, typer.Argument(help="user:NAME, with all devices of that person, or device:ID.")]
+
+
+@memory.command("grant")
+def memory_grant(
+    scope: Scope,
+    member: Member,
+    role: Annotated[str, typer.Argument(help="reader, writer or steward.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Give somebody a role in what a team remembers, instead of any they had."""
+    from server.admin import Operator
+
+    Operator(_config(home)).memory("grant", scope=scope, member=member, role=role)
+    _show(as_json, {"scope": scope, "member": member, "role": role}, f"{member} is {role} of {scope}")
+
+
+@memory.command("revoke")
+def memory_revoke(scope: Scope, member: Member, home: Home = None, as_json: Json = False) -> None:
+    """Take somebody's role in a scope away; their devices drop it."""
+    from server.admin import Operator
+
+    Operator(_config(home)).memory("revoke", scope=scope, member=member)
+    _show(as_json, {"scope": scope, "member": member, "role": ""}, f"{member} has no role in {scope} any more")
+
+
+@memory.command("scopes")
+def memory_scopes(home: Home = None, as_json: Json = False) -> None:
+    """Show the scopes, how much is in them and who shares them."""
+    from server.admin import Operator
+
+    found = Operator(_config(home)).memory("scopes")["scopes"]
+    lines = [
+        f"{one['scope']}  {one['items']} items{', held' if one['held'] else ''}"
+        + "".join(f"\n  {member['member']}  {member['role']}" for member in one["members"])
+        for one in found
+    ]
+    _show(as_json, found, "\n".join(lines) or "nothing is remembered yet")
+
+
+@memory.command("hold")
+def memory_hold(
+    scope: Annotated[str, typer.Argument(help="The scope, as outrider hub memory scopes shows it.")],
+    item: Annotated[str, typer.Option(help="One item of it; else the whole scope.")] = "",
+    reason: Reason = "legal",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let nothing that is covered expire or be erased, anywhere, until the hold is lifted."""
+    from server.admin import Operator
+
+    done = Operator(_config(home)).memory("hold", scope=scope, item=item, reason=reason)
+    _show(as_json, done, f"{done['hold']} holds {item or scope}")
+
+
+@memory.command("unhold")
+def memory_unhold(
+    hold: Annotated[str, typer.Argument(help="The hold's id, as outrider hub memory holds shows it.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Lift a hold."""
+    from server.admin import Operator
+
+    Operator(_config(home)).memory("unhold", hold=hold)
+    _show(as_json, {"hold": hold, "state": "lifted"}, f"{hold} is lifted")
+
+
+@memory.command("holds")
+def memory_holds(home: Home = None, as_json: Json = False) -> None:
+    """Show the holds, standing ones first."""
+    from server.admin import Operator
+
+    found = Operator(_config(home)).memory("holds")["holds"]
+    lines = [
+        f"{one['id']}  {one['item'] or one['scope']}  {one['reason']}, {'lifted' if one['lifted_at'] else 'stands'}"
+        for one in found
+    ]
+    _show(as_json, found, "\n".join(lines) or "there are no holds")
+
+
+@memory.command("erase")
+def memory_erase(
+    scope: Annotated[str, typer.Option(help="The scope: of the item, or alone, to erase all of it.")] = "",
+    item: Annotated[str, typer.Option(help="One item's id.")] = "",
+    subject: Annotated[str, typer.Option(help="Everything about somebody, in the scope or everywhere.")] = "",
+    run: Annotated[str, typer.Option(help="What a closed run's entries said.")] = "",
+    reason: Reason = "asked",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Forget for ever: here at once, and on every device when it next speaks with the hub."""
+    from server.admin import Operator
+
+    if not yes:
+        typer.confirm("This cannot be taken back. Erase it?", abort=True)
+    given = {"scope": scope, "item": item, "subject": subject, "run": run, "reason": reason}
+    done = Operator(_config(home)).memory("erase", **given)
+    _show(as_json, done, f"{done['tombstone']}: erased here; see outrider hub memory erasures for the devices")
+
+
+@memory.command("erasures")
+def memory_erasures(home: Home = None, as_json: Json = False) -> None:
+    """Show what was forgotten, and which devices have confirmed it."""
+    from server.admin import Operator
+
+    found = Operator(_config(home)).memory("erasures")["erasures"]
+    lines = []
+    for one in found:
+        parties = one["parties"]
+        confirmed = sum(1 for party in parties if party["at"])
+        waiting = [party["name"] for party in parties if not party["at"] and party["state"] == "active"]
+        text = f"{one['id']}  {one['kind']}, {one['items']} items, {one['reason']}: {confirmed} of {len(parties)} confirmed"
+        lines.append(text + (f"; waiting for {', '.join(waiting)}" if waiting else ""))
+    _show(as_json, found, "\n".join(lines) or "nothing was forgotten yet")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ class HubConfig(BaseSettings):
     session_seconds: int = Field(default=12 * 3600, ge=1)
     notice_jitter_ms: int = Field(default=200, ge=0)
 
+    embedder: Path | None = None
+
     otlp_endpoint: str = ""
     otlp_seconds: int = Field(default=30, ge=1, le=3600)
 
@@ -50,6 +52,11 @@ class HubConfig(BaseSettings):
     @classmethod
     def _whole(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @property
+    def embedder_path(self) -> Path:
+        """The model that finds team memory by meaning; it need not be there."""
+        return self.embedder.expanduser() if self.embedder is not None else self.home / "embedder" / "minilm-l6"
 
     @property
     def repository(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -14,8 +15,10 @@ from edge_agent.models.fetch import add_known
 from edge_agent.models.store import ModelStore
 from server.embedding import package
 from server.embedding.encoder import Encoder
+from server.embedding.folder import describe
 from server.store import Store
-from tests.server.embedding.items import Items
+from shared.memory.vector import Embedding
+from tests.server.embedding.items import GOLDEN, QUESTIONS, TEXTS, Items
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +41,30 @@ def artefact(model_folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         add_known(ModelStore(home), known)
     return ModelStore(home).folder / f"{known.sha256}.onnx"
+
+
+@pytest.fixture(scope="session")
+def published(model_folder: Path) -> dict[str, Embedding]:
+    """What sentence-transformers make of some texts; asked once, since loading torch is what takes the time."""
+    texts = [text for pair in GOLDEN for text in pair[:2]] + list(TEXTS.values())
+    texts = list(
+        dict.fromkeys([*texts, *(str(one["query"]) for one in QUESTIONS), "word " * 2000, "naïve café 漢字 😀"])
+    )
+
+    async def ask() -> list[Embedding]:
+        encoder = Encoder(model_folder)
+        try:
+            ready = await encoder.start()
+            assert (ready.model, ready.width) == (describe(model_folder).id, 384)
+            made = await encoder.embed(texts)
+            again = await encoder.embed(texts[-2:], "query")
+            assert made.model == ready.model
+            assert all(a.similarity(b) >= 995 for a, b in zip(again.vectors, made.vectors[-2:], strict=True))
+            return made.vectors
+        finally:
+            await encoder.close()
+
+    return dict(zip(texts, asyncio.run(ask()), strict=True))
 
 
 @pytest.fixture

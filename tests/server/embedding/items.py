@@ -8,6 +8,31 @@ from server.store import Store
 from server.store.memory_tables import MEMORY_INDEXED, MEMORY_ITEMS, MEMORY_VECTORS, MEMORY_WORDS
 
 NOW = 1_790_000_000_000_000
+TEXTS = {
+    "sink": "Replacing a kitchen sink like for like needs no plan review.",
+    "solar": "Solar panels on a roof are reviewed over the counter up to 10 kW.",
+    "tone": "We write warmly and plainly, and never promise a delivery date.",
+    "fence": "A fence up to two metres is exempt from permits.",
+    "refund": "An invoice that was paid twice is refunded within five working days.",
+    "spindle": "A spindle above 80 degrees for ten minutes is told to the shift leader.",
+    "crane": "Tower cranes need a licence from the aviation authority when above 60 metres.",
+    "émigré": "Naïve café owners in Łódź ask for a terrace licence in spring.",
+}
+QUESTIONS = [
+    {"query": "photovoltaic installation", "relevant": ["solar"]},
+    {"query": "Do I need approval for a garden wall?", "relevant": ["fence"]},
+    {"query": "money back for a double payment", "relevant": ["refund"]},
+    {"query": "machine overheating", "relevant": ["spindle"]},
+    {"query": "how should we write to customers", "relevant": [TEXTS["tone"]]},
+    {"query": "who empties the bins", "relevant": ["Bins are emptied by the night shift."]},
+]
+# Cosines (permille) of the published float32 weights, from two independent forward passes (numpy and llama.cpp).
+GOLDEN = [
+    ("The cat sat on the mat", "A feline rested on a rug", 561),
+    ("Replace the kitchen sink", "Install a new sink in the kitchen", 850),
+    ("Replace the kitchen sink", "Stock prices fell sharply on Tuesday", -1),
+    ("How do I renew an expired permit?", "What must be done when a permit has run out?", 522),
+]
 
 
 class Items:

@@ -11,35 +11,18 @@ from pathlib import Path
 import pytest
 
 from server.embedding.encoder import Encoder
-from server.embedding.folder import describe
 from server.embedding.messages import TEXTS
 from shared.errors import BadInput, Unavailable
+from shared.memory.vector import Embedding
+from tests.server.embedding.items import GOLDEN
 
 pytestmark = pytest.mark.system
 
-# Cosines (permille) of the published float32 weights, from two independent forward passes (numpy and llama.cpp).
-GOLDEN = [
-    ("The cat sat on the mat", "A feline rested on a rug", 561),
-    ("Replace the kitchen sink", "Install a new sink in the kitchen", 850),
-    ("Replace the kitchen sink", "Stock prices fell sharply on Tuesday", -1),
-    ("How do I renew an expired permit?", "What must be done when a permit has run out?", 522),
-]
 
-
-async def test_sentence_transformers_embed_as_published(model_folder: Path) -> None:
-    encoder = Encoder(model_folder)
-    ready = await encoder.start()
-    assert (ready.model, ready.width) == (describe(model_folder).id, 384)
-    made = await encoder.embed([text for one in GOLDEN for text in one[:2]])
-    assert made.model == ready.model
-    for place, (_, _, cosine) in enumerate(GOLDEN):
-        one, other = made.vectors[2 * place : 2 * place + 2]
-        assert abs(one.similarity(other) - cosine) <= 10
-    odd = ["", "word " * 50_000, "naïve café 漢字 \u202e 😀"]
-    alone = [(await encoder.embed([text], "query")).vectors[0] for text in odd]
-    together = await encoder.embed(odd)
-    assert all(a.similarity(b) >= 995 for a, b in zip(alone, together.vectors, strict=True))
-    await encoder.close()
+def test_sentence_transformers_embed_as_published(published: dict[str, Embedding]) -> None:
+    for one, other, cosine in GOLDEN:
+        assert abs(published[one].similarity(published[other]) - cosine) <= 10
+        assert published[one].similarity(published[one]) >= 998
 
 
 async def test_requests_asked_at_once_get_their_own_answers(encoder: Encoder) -> None:
