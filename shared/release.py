@@ -16,6 +16,7 @@ from shared.actions import Arguments
 from shared.codec import canonical, parse
 from shared.errors import BadInput, Refused
 from shared.keys import Envelope, PublicKey, SigningKey, seal, unseal
+from shared.memory.rules import MemoryRules, read_rules
 from shared.playbook import Playbook, PlaybookStep
 from shared.policy import Policy
 from shared.triage.setup import Setup, prepare
@@ -135,8 +136,9 @@ class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``release.json``: the list of everything a release is. Paths are TUF target paths below the release's folder."""
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``release.json``: the list of everything a release is. Paths are TUF target paths below the release's folder.
+    What is not there is left out, so that a release without it has the bytes it had before there was such a thing."""
 
     release: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     made_at: int
@@ -146,6 +148,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: dict[str, ReleasePath]
     models: list[ModelRef]
     files: dict[ReleasePath, Sha256]
+    memory: ReleasePath | None = None  # the rules of memory; none: the defaults
 
 
 class Release:
@@ -163,6 +166,7 @@ class Release:
             name: playbooks.load(_text(files, path), path, new=new) for name, path in sorted(manifest.playbooks.items())
         }
         self.prompts = {name: _text(files, path) for name, path in sorted(manifest.prompts.items())}
+        self.memory = read_rules(_text(files, manifest.memory), manifest.memory) if manifest.memory else MemoryRules()
         self.setups: dict[tuple[str, str], Setup] = {}  # of each playbook's steps, by their names
         self._check()
 

@@ -6,6 +6,7 @@
       playbooks/NAME.yaml     one playbook each, named as it calls itself
       prompts/NAME@N.txt      prompt templates by version
       models.json             the models the release permits: a list of ``shared.release.ModelRef``
+      memory.yaml             how long memory items live and what of them may leave (``shared.memory.rules``)
 
 Other files at the top are left alone (notes, a licence). Inside ``playbooks`` and ``prompts`` a file whose name does
 not fit is refused rather than passed over: a playbook saved as ``.yml`` must not be left out in silence.
@@ -24,7 +25,7 @@ from shared.codec import canonical, hex_sha256, parse
 from shared.errors import BadInput
 from shared.release import Manifest, ModelRef, Release
 
-POLICY, SCHEMA, MODELS = "policy.cedar", "schema.cedarschema", "models.json"
+POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
 _PLAYBOOK = re.compile(r"([a-z][a-z0-9_-]{0,63})\.yaml")
 _PROMPT = re.compile(r"([a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5})\.txt")
 
@@ -52,6 +53,7 @@ class Candidate(msgspec.Struct, frozen=True):
             prompts=self.prompts,
             models=self.models,
             files=self.hashes,
+            memory=MEMORY if MEMORY in self.files else None,
         )
 
     def same_as(self, manifest: Manifest) -> bool:
@@ -69,6 +71,8 @@ def read_workspace(folder: Path) -> Candidate:
     playbooks = dict(_named(folder, "playbooks", _PLAYBOOK, "NAME.yaml"))
     prompts = dict(_named(folder, "prompts", _PROMPT, "NAME@N.txt"))
     files |= {path: _read(folder, path) for path in sorted([*playbooks.values(), *prompts.values()])}
+    if (folder / MEMORY).exists():
+        files[MEMORY] = _read(folder, MEMORY)
     candidate = Candidate(files, playbooks, prompts, _models(folder))
     Release(candidate.manifest(1, 0), files, new=True)
     return candidate

@@ -20,9 +20,11 @@ from edge_agent.link.updates import Updates
 from server.releases import Releases
 from server.releases.repository import LIFETIME, PATHS
 from server.store import HubLog
+from shared.codec import canonical
 from shared.entries import ReleasePublished
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import SigningKey
+from shared.memory.rules import MemoryRules
 from shared.release import Assignment, open_signed
 
 T0 = 1_790_000_000_000_000
@@ -312,6 +314,15 @@ def test_old_releases_stay_readable(hub: Hub) -> None:
     refused(Unavailable, "release.none", hub.releases.release, 3)
 
 
+def test_rules_of_memory_are_part_of_the_release(hub: Hub) -> None:
+    assert hub.releases.publish("eve") == 1
+    without = hub.releases.release(1)
+    assert without.memory == MemoryRules() and b'"memory"' not in canonical(without.manifest)
+    hub.write("memory.yaml", "memory: 1\nexpire: [{kinds: [note], after: 90d}]\n")
+    assert hub.releases.publish("eve") == 2
+    assert hub.again().release(2).memory.expire[0].kinds == ["note"]
+
+
 def test_a_model_name_never_gets_other_bytes(hub: Hub) -> None:
     hub.releases.publish("eve")
     hub.write("models.json", json.dumps([MODEL | {"sha256": "cd" * 32}]))
@@ -391,6 +402,7 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
         ("policy.cedar", "permit(principal, action, resource);", "policy.rule-id", "policy.cedar"),
         ("policy.cedar", POLICY.replace(";", " when { context.lable == 1 };"), "policy.invalid", "policy.cedar:1"),
         ("schema.cedarschema", "entity", "policy.schema", "schema.cedarschema"),
+        ("memory.yaml", "memory: 1\nexpire: [{after: soon}]\n", "memory.rules", "memory.yaml:2"),
         ("models.json", "{", "release.models", "models.json"),
         ("models.json", json.dumps([MODEL | {"sha256": "AB" * 32}]), "release.models", "models.json"),
         ("models.json", json.dumps([MODEL | {"kind": "oracle"}]), "release.models", "models.json"),
@@ -505,6 +517,7 @@ import os, sys
 from pathlib import Path
 from server.releases import Releases
 from shared.keys import SigningKey
+from shared.memory.rules import MemoryRules
 real, left = os.replace, [int(sys.argv[2])]
 def die(*args, **more):
     left[0] -= 1
