@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Pages of other origins may come here; which, is said by the token that they must have (server.opendoor).
+_OTHER_ORIGINS = frozenset({"/memory/sync"})
 _STATUS: dict[type[OutriderError], int] = {BadInput: 400, Refused: 403, Tampered: 422, Conflict: 409, Unavailable: 503}
 _BY_CODE = {
     "http.host": 421,
@@ -47,7 +49,7 @@ def answer(error: OutriderError) -> JSONResponse:
     return JSONResponse(body_of(error), status_code=status_of(error))
 
 
-def judge(method: str, headers: Headers, hosts: frozenset[str]) -> OutriderError | None:
+def judge(method: str, headers: Headers, hosts: frozenset[str], path: str = "") -> OutriderError | None:
     """Why a request is refused, if it is. ``method`` is empty for a WebSocket."""
     named = headers.getlist("host")
     if len(named) != 1 or named[0].lower() not in hosts:
@@ -58,7 +60,8 @@ def judge(method: str, headers: Headers, hosts: frozenset[str]) -> OutriderError
         )
     origins = headers.getlist("origin")
     ours = {f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")}
-    if method not in _READS and any(origin.lower() not in ours for origin in origins):
+    elsewhere = not method and path in _OTHER_ORIGINS
+    if method not in _READS and not elsewhere and any(origin.lower() not in ours for origin in origins):
         return Refused("http.origin", f"the request comes from {origins[0][:200]}", advice="use the hub's own pages")
     return None
 
@@ -74,7 +77,7 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        error = judge(scope.get("method", ""), Headers(scope=scope), self._hosts)
+        error = judge(scope.get("method", ""), Headers(scope=scope), self._hosts, scope["path"])
         if error is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
