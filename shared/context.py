@@ -84,9 +84,9 @@ _Entry = tuple[Kind, Part]
 
 def assemble(parts: Parts, budget: int, count: Count, *, most: int | None = None) -> Context:
     """The context of at most ``budget`` tokens, as ``count`` counts them. ``most`` bounds one part that is not pinned.
-    Raises ``BadInput('context.budget')`` where the budget is negative."""
+    Raises ``BadInput('plan.budget')`` where the budget is negative."""
     if budget < 0:
-        raise BadInput("context.budget", "a budget of tokens is negative", advice="use a larger context")
+        raise BadInput("plan.budget", "a budget of tokens is negative", advice="use a larger context")
     order: list[tuple[Block, int]] = []
     left: list[tuple[int, LeftOut]] = []
     seen: set[str] = set()

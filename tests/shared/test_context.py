@@ -96,5 +96,5 @@ def test_what_is_too_large_or_empty_says_so() -> None:
 
 
 def test_a_negative_budget_is_a_mistake() -> None:
-    with pytest.raises(BadInput, match="context.budget"):
+    with pytest.raises(BadInput, match="plan.budget"):
         assemble(Parts(), -1, words)
