@@ -23,7 +23,8 @@ system: # Chromium and a compiler, where this user may install them
 demo: setup ## the whole way of a task with two real processes; CSV=FILE takes another file, SERVE=1 stays up
 	@$(BIN)/python installers/demo.py
 
-test: system setup ## all tests; ARGS="-k name" narrows
+test: system ## all tests; ARGS="-k name" narrows
+	@sh installers/setup.sh --embeddings
 	$(BIN)/pytest $(ARGS)
 
 check: tools ## what CI checks without running: format, lint, types, import contracts
@@ -32,7 +33,8 @@ check: tools ## what CI checks without running: format, lint, types, import cont
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## measure: runs every script in tests/benchmarks
+bench: ## measure: runs every script in tests/benchmarks
+	@sh installers/setup.sh --embeddings
 	@for script in tests/benchmarks/*.py; do \
 	  case "$$script" in */__init__.py | */_*.py) continue ;; esac; \
 	  echo "== $$script"; $(BIN)/python "$$script" || exit 1; \

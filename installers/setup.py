@@ -34,6 +34,7 @@ STAMP = VENV / "outrider-setup.json"
 LOG = VENV / "outrider-setup.log"
 CONSTRAINTS = ROOT / "constraints.txt"
 EXTRAS = "agent,tools,hub,telemetry,dev"
+EMBEDDING = "hub-embeddings"  # what the hub makes vectors with: large, and only the tests and benchmarks need it here
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
 WHEELS = CACHE / "wheels"
 
@@ -192,6 +193,16 @@ def _runs(python: Path, code: str) -> bool:
 def packages() -> None:
     """Step 2: the project itself, editable, with its extras, in the pinned versions."""
     say(f"[2/4] installing the packages of [{EXTRAS}] as pinned in constraints.txt (about 250 MB)")
+    install(EXTRAS)
+
+
+def embedding() -> None:
+    """Beside the steps: what the hub makes vectors of team memory with."""
+    say(f"[+] installing the packages of [{EMBEDDING}], which tests of the hub need (about 1.3 GB, a minute or two)")
+    install(EMBEDDING)
+
+
+def install(extras: str) -> None:
     live = Live(sys.stdout)
     seen: set[str] = set()
 
@@ -205,7 +216,7 @@ def packages() -> None:
             return f"{match[1].lower()} {name} (package {len(seen)})"
         return None
 
-    command = [*pip("install"), "--progress-bar", "off", "-c", str(CONSTRAINTS), "-e", f".[{EXTRAS}]"]
+    command = [*pip("install"), "--progress-bar", "off", "-c", str(CONSTRAINTS), "-e", f".[{extras}]"]
     run(command, note, live)
     live.done("packages are in")
 
@@ -363,6 +374,7 @@ def tell(message: str, advice: tuple[str, ...]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make .venv hold everything the project needs.")
     parser.add_argument("--no-model", action="store_true", help="leave out the model runtime and the models")
+    parser.add_argument("--embeddings", action="store_true", help="also what the hub makes vectors with (1.3 GB)")
     arguments = parser.parse_args()
     stamp = read_stamp()
     want, want_models = wanted(), f"{CACHE} {' '.join(MODELS)}"
@@ -372,6 +384,9 @@ def main() -> int:
             packages()
             stamp = {}
             keep(stamp, packages=want)
+        if arguments.embeddings and stamp.get("embeddings") != want:
+            embedding()
+            keep(stamp, embeddings=want)
         if not arguments.no_model:
             optional(stamp, want_models)
     except Failed as failure:
