@@ -22,10 +22,12 @@ user = typer.Typer(help="The people who may sign in.", no_args_is_help=True)
 release = typer.Typer(help="Publish policy, playbooks and prompts.", no_args_is_help=True)
 device = typer.Typer(help="The agents' devices.", no_args_is_help=True)
 memory = typer.Typer(help="What the devices remember: who shares it, and how it is forgotten.", no_args_is_help=True)
+door = typer.Typer(help="Tokens that open a team's document to other programs.", no_args_is_help=True)
 hub.add_typer(user, name="user")
 hub.add_typer(release, name="release")
 hub.add_typer(device, name="device")
 hub.add_typer(memory, name="memory")
+hub.add_typer(door, name="door")
 hub.add_typer(embedder, name="embedder")
 
 Home = Annotated[
@@ -297,9 +299,62 @@ def memory_erasures(home: Home = None, as_json: Json = False) -> None:
         parties = one["parties"]
         confirmed = sum(1 for party in parties if party["at"])
         waiting = [party["name"] for party in parties if not party["at"] and party["state"] == "active"]
-        text = f"{one['id']}  {one['kind']}, {one['items']} items, {one['reason']}: {confirmed} of {len(parties)} confirmed"
-        lines.append(text + (f"; waiting for {', '.join(waiting)}" if waiting else ""))
+        text = f"{one['id']}  {one['kind']}, {one['items']} items, {one['reason']}: "
+        lines.append(
+            f"{text}{confirmed} of {len(parties)} confirmed"
+            + (f"; waiting for {', '.join(waiting)}" if waiting else "")
+        )
     _show(as_json, found, "\n".join(lines) or "nothing was forgotten yet")
+
+
+@door.command("issue")
+def door_issue(
+    scope: Annotated[str, typer.Argument(help="The team's scope: team/NAME.")],
+    item: Annotated[str, typer.Argument(help="The document: the id of one of its items.")],
+    role: Annotated[str, typer.Option(help="What it allows: reader or writer.")] = "reader",
+    ttl: Annotated[str, typer.Option(help="How long it can be used: 1h, 30d.")] = "30d",
+    origin: Annotated[
+        list[str] | None, typer.Option(help="A web page's origin that may use it. May be repeated; none: no browser.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="What it is for.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Print the address by which an automerge-repo client opens a document. It is shown this once."""
+    from server.admin import Operator
+
+    given: dict[str, Any] = {"scope": scope, "item": item, "role": role, "seconds": _seconds(ttl), "label": label}
+    made = Operator(_config(home)).door("issue", **given, origins=origin or [])
+    _show(as_json, made, f"{made['url']}\n  → connect to ws://HUB{made['path']}")
+
+
+@door.command("list")
+def door_list(
+    scope: Annotated[str, typer.Option(help="Of one team.")] = "", home: Home = None, as_json: Json = False
+) -> None:
+    """Show the tokens of documents, newest first, without their secrets."""
+    from server.admin import Operator
+
+    found = Operator(_config(home)).door("list", scope=scope)["doors"]
+    lines = [
+        f"{one['id']}  {one['item']}  {one['scope']}, {one['role']}{', revoked' if one['revoked_at'] else ''}"
+        f"{', ' + one['label'] if one['label'] else ''}"
+        for one in found
+    ]
+    _show(as_json, found, "\n".join(lines) or "no token was made yet")
+
+
+@door.command("revoke")
+def door_revoke(
+    door: Annotated[str, typer.Argument(help="The token's id, as outrider hub door list shows it.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """End a token at once; whoever came in by it is let go."""
+    from server.admin import Operator
+
+    Operator(_config(home)).door("revoke", door=door)
+    _show(as_json, {"door": door, "state": "revoked"}, f"{door} is revoked")
 
 
 if __name__ == "__main__":

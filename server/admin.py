@@ -103,6 +103,16 @@ class Operator:
         found: list[dict[str, Any]] = self._do("GET", "devices", None)
         return found
 
+    def memory(self, act: str, **given: str) -> dict[str, Any]:
+        """An order about memory: the fields of ``MemoryOrder``."""
+        done: dict[str, Any] = self._do("POST", "memory", {"act": act} | given)
+        return done
+
+    def door(self, act: str, **given: str | int | list[str]) -> dict[str, Any]:
+        """An order about tokens of documents: the fields of ``DoorOrder``."""
+        done: dict[str, Any] = self._do("POST", "door", {"act": act} | given)
+        return done
+
     def _do(self, method: str, what: str, body: dict[str, Any] | None) -> Any:
         """Ask the hub that runs; where none does, be the hub for a moment; where one is starting or stopping, wait."""
         deadline = time.monotonic() + _STARTING_S
@@ -140,6 +150,14 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
             hub.users.add(body["name"], body["password"], body["roles"])
         case "revoke":
             hub.devices.revoke(body["device"], OPERATOR)
+        case "memory":
+            from server.memory import MemoryOrder, carry_out
+
+            return carry_out(hub.memory, MemoryOrder(**body), OPERATOR)
+        case "door":
+            from server import doors
+
+            return doors.carry_out(hub.doors, doors.DoorOrder(**body), OPERATOR)
         case "devices":
             return [vars(device) for device in hub.devices.list()]
     return {}

@@ -26,6 +26,9 @@ from starlette.types import Scope
 from server import web
 from server.bus import Bus
 from server.devices import Devices
+from server.doors import DoorOrder, Doors
+from server.doors import carry_out as carry_out_door
+from server.memory import Memory, MemoryOrder, carry_out
 from server.releases import Releases
 from server.users import Users
 from shared.codec import parse
@@ -59,6 +62,8 @@ class Api:
     users: Users
     bus: Bus
     admin_token: str
+    memory: Memory
+    doors: Doors
     operator: str = "operator"
 
     def router(self) -> APIRouter:
@@ -69,6 +74,8 @@ class Api:
         router.add_api_route("/api/admin/users", self.add_user, methods=["POST"])
         router.add_api_route("/api/admin/revoke", self.revoke, methods=["POST"])
         router.add_api_route("/api/admin/devices", self.list_devices, methods=["GET"])
+        router.add_api_route("/api/admin/memory", self.order_memory, methods=["POST"])
+        router.add_api_route("/api/admin/door", self.order_door, methods=["POST"])
         router.add_api_route("/healthz", self.health, methods=["GET"])
         return router
 
@@ -109,6 +116,16 @@ class Api:
         self._check(request)
         found = await asyncio.to_thread(self.devices.list)
         return Response(msgspec.json.encode(found), media_type="application/json")
+
+    async def order_memory(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, MemoryOrder)
+        return JSONResponse(await asyncio.to_thread(carry_out, self.memory, order, self.operator))
+
+    async def order_door(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, DoorOrder)
+        return JSONResponse(await asyncio.to_thread(carry_out_door, self.doors, order, self.operator))
 
     def _check(self, request: Request) -> None:
         given = request.headers.get("authorization", "")

@@ -22,10 +22,12 @@ from server.approvals import Approvals
 from server.bus import Bus
 from server.config import ADMIN_FILE, METRICS_FILE, HubConfig
 from server.devices import Devices
+from server.doors import Doors
 from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
 from server.memory import Memory
+from server.opendoor import OpenDoor
 from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, load_identity, take_lock
@@ -63,6 +65,7 @@ class Hub:
     releases: Releases
     telemetry: Telemetry
     memory: Memory
+    doors: Doors
 
 
 @contextlib.contextmanager
@@ -87,6 +90,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     releases = Releases(config.home, hublog, key=hublog.key, clock=clock)
     record = Record(store, clock)
     telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
+    memory = Memory(hublog, bus)
     return Hub(
         config=config,
         store=store,
@@ -100,7 +104,8 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         orders=Orders(hublog, bus, record.run, releases),
         releases=releases,
         telemetry=telemetry,
-        memory=Memory(hublog, bus),
+        memory=memory,
+        doors=Doors(hublog, bus, memory),
     )
 
 
@@ -120,10 +125,14 @@ def build(hub: Hub, port: int) -> Application:
         hub.bus,
         jitter_s=config.notice_jitter_ms / 1000,
     )
-    api = Api(hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE))
+    door = OpenDoor(hub.doors, hub.memory, hub.bus, name=hub.hublog.hub, now=hub.hublog.clock)
+    api = Api(
+        hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE), hub.memory, hub.doors
+    )
     app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(hub))
     app.include_router(api.router())
     app.include_router(link.router())
+    app.include_router(door.router())
     app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
     mount_repository(app, config.repository)
     web.add_error_handlers(app)
@@ -151,6 +160,7 @@ def build(hub: Hub, port: int) -> Application:
 
     def stop() -> None:
         link.close()
+        door.close()
         hub.bus.close()
 
     return Application(app, stop)

@@ -7,6 +7,7 @@ there is. The records of the feeds are the truth; everything else is made from t
 
 from __future__ import annotations
 
+from server.memory.orders import MemoryOrder, carry_out
 from server.memory.room import Memory
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "MemoryOrder", "carry_out"]

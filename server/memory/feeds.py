@@ -178,6 +178,7 @@ class Feeds:
 
     def recall(self, device: str, asked: Recall) -> Recalled:
         """Records of the first scope that has any beyond its cursor."""
+        self._begin(device)
         with self._store.read() as conn:
             mine = places(conn, device)
             roles = {name: place.role for name, place in mine.items()}
@@ -188,6 +189,20 @@ class Feeds:
             name, place = behind[0], mine[behind[0]]
             records, cursor, more = _read_on(conn, place, wanted[name])
         return Recalled(roles, name, records, cursor, more or len(behind) > 1)
+
+    def _begin(self, device: str) -> None:
+        """A feed that nobody wrote to yet still has what was forgotten everywhere: a device may hold it unsent."""
+        everywhere = select(MEMORY_TOMBSTONES.c.id).where(MEMORY_TOMBSTONES.c.scope == "").limit(1)
+        with self._store.read() as conn:
+            if conn.execute(everywhere).first() is None:
+                return
+            names = [place.scope for place in places(conn, device).values()]
+            begun = set(conn.execute(select(MEMORY_SCOPES.c.scope).where(MEMORY_SCOPES.c.scope.in_(names))).scalars())
+        new = [name for name in names if name not in begun]
+        if new:
+            with self._store.write() as conn:
+                for name in new:
+                    lock_scope(conn, name)
 
     def chunks(self, scope: str, item: str) -> list[bytes]:
         """The changes of an item in the order of the feed; none where there is no such item."""
