@@ -16,6 +16,7 @@ import msgspec
 from shared.memory.ranking import STOP
 
 SENTENCE_CHARS = 400  # a longer one is cut at a space: it is a paste, not a sentence
+_SAID = 1_000_000  # more than any sentence is worth
 _WEIGHED = 500  # sentences that are weighed against each other; of a longer paste only the best are
 _SPLIT = re.compile(r"(?<=[.!?])[\"')\]]{0,2}\s+(?=[\"'(\[]?[^\W_a-z])|\n+")
 _WORD = re.compile(r"\w+")
@@ -77,7 +78,8 @@ def words(text: str) -> list[str]:
 def worth(candidates: Sequence[Candidate]) -> list[int]:
     """How much each sentence says of all of them, in permille or so; what says nothing is below 0."""
     said = [words(one.text) for one in candidates]
-    often = Counter(word for each in said for word in set(each))
+    # What is said over and over in the same words counts once: it is a habit, not the matter.
+    often = Counter(word for each in {frozenset(each) for each in said} for word in each)
     values = []
     for one, each in zip(candidates, said, strict=True):
         value = 1000 * sum(min(often[word], 6) - 1 for word in set(each)) // (len(set(each)) + 4)
@@ -109,7 +111,8 @@ def pick(candidates: Sequence[Candidate], values: Sequence[int], budget: int) ->
         chosen.append(best)
         budget -= candidates[best].tokens
         for place in left:
-            repeats[place] = max(repeats[place], 4 * (_overlap(said[best], said[place]) - 500))
+            same = _overlap(said[best], said[place])
+            repeats[place] = max(repeats[place], _SAID if same > 900 else 4 * (same - 500))
     return sorted((candidates[place] for place in chosen), key=lambda one: (one.turn, one.start))
 
 

@@ -211,9 +211,10 @@ class Sessions:
         """Replace the summary; turns up to ``until`` are in it. Each sentence is held against its turn: raises
         ``Tampered('session.not-verbatim')`` for one that does not stand there."""
         with self._change() as db:
-            texts = {turn.n: turn.text for turn in self.turns(session) if turn.n <= until and not turn.erased}
+            sql = "SELECT text FROM turn WHERE session = ? AND n = ? AND n <= ? AND NOT erased"
             for one in summary:
-                if not one.text or texts.get(one.turn, "")[one.start : one.end] != one.text:
+                said = db.execute(sql, (session, one.turn, until)).fetchone()
+                if not one.text or not said or said[0][one.start : one.end] != one.text:
                     raise Tampered(
                         "session.not-verbatim",
                         f"turn {one.turn} does not say what its summary says",
