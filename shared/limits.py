@@ -69,6 +69,7 @@ MEMORY_SCOPE_BYTES = 4 * 1024 * 1024 * 1024  # changes of one scope
 MEMORY_CHANGE_BYTES = 1024 * 1024  # as it travels,
 MEMORY_CHANGE_INFLATED = 4 * 1024 * 1024  # and when it is not deflated
 MEMORY_CHANGE_OPS = 220_000  # a text of 100,000 letters taken out and another put in its place
+MEMORY_CHANGE_NAMED = 1_000  # of them, those that are about a named field and not a letter of a text
 MEMORY_CHANGE_ACTORS = 64  # others that it names
 MEMORY_CHANGE_DEPS = 256  # changes that it follows directly
 MEMORY_MESSAGE_BYTES = 1_000  # what its writer says of it

@@ -14,13 +14,22 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from shared import limits
-from shared.memory.columns import booleans, cut_off, differences, hostile, numbers, signed, strings, unsigned
+from shared.memory.columns import (
+    booleans,
+    cut_off,
+    differences,
+    expanded,
+    hostile,
+    numbers,
+    signed,
+    strings,
+    summed,
+    unsigned,
+)
 
 MAGIC = b"\x85\x6f\x4a\x83"
 CHANGE, DEFLATED = 1, 2
@@ -128,13 +137,13 @@ def operations(chunk: bytes) -> list[Op]:
         return none if counter is None or actor is None else f"{counter}@{actors[actor]}"
 
     rows = zip(
-        _each(numbers, columns, OBJ_CTR, count),
-        _each(numbers, columns, OBJ_ACTOR, count),
-        _each(strings, columns, KEY_STR, count),
-        _summed(columns, KEY_CTR, count),
-        _each(numbers, columns, KEY_ACTOR, count),
-        _each(booleans, columns, INSERT, count),
-        _each(numbers, columns, ACTION, count),
+        expanded(numbers(columns.get(OBJ_CTR, b"")), count),
+        expanded(numbers(columns.get(OBJ_ACTOR, b"")), count),
+        expanded(strings(columns.get(KEY_STR, b"")), count),
+        summed(differences(columns.get(KEY_CTR, b"")), count),
+        expanded(numbers(columns.get(KEY_ACTOR, b"")), count),
+        expanded(booleans(columns.get(INSERT, b"")), count),
+        expanded(numbers(columns.get(ACTION, b"")), count),
         _values(change),
         _preds(change, actors),
         strict=True,
@@ -146,7 +155,7 @@ def operations(chunk: bytes) -> list[Op]:
             key=key or "",
             elem=named(letter, writer, "_head") if key is None else "",
             insert=bool(insert),
-            action=ACTIONS[action],
+            action=ACTIONS[action or 0],
             value=value,
             pred=pred,
         )
@@ -157,10 +166,15 @@ def operations(chunk: bytes) -> list[Op]:
 def references(change: ParsedChange) -> set[tuple[int, int]]:
     """The operations that a change is about, as (counter, place of the actor: 0 is its own, then ``other_actors``):
     objects, letters, and what is overwritten. Only for one that passed the screen: run lengths are expanded."""
-    columns, count = change.columns, change.ops
-    found = set(zip(_each(numbers, columns, OBJ_CTR, count), _each(numbers, columns, OBJ_ACTOR, count), strict=True))
-    found |= set(zip(_summed(columns, KEY_CTR, count), _each(numbers, columns, KEY_ACTOR, count), strict=True))
-    found |= set(zip(_summed(columns, PRED_CTR, 0), _each(numbers, columns, PRED_ACTOR, 0), strict=True))
+    found: set[tuple[int | None, int | None]] = set()
+    for read, counters, owners, rows in (
+        (expanded, (numbers, OBJ_CTR), OBJ_ACTOR, change.ops),
+        (summed, (differences, KEY_CTR), KEY_ACTOR, change.ops),
+        (summed, (differences, PRED_CTR), PRED_ACTOR, 0),
+    ):
+        decode, number = counters
+        counted = read(decode(change.columns.get(number, b"")), rows)
+        found |= set(zip(counted, expanded(numbers(change.columns.get(owners, b"")), rows), strict=True))
     return {(counter, actor) for counter, actor in found if counter is not None and actor is not None}
 
 
@@ -258,36 +272,19 @@ def _columns(raw: bytes, at: int, end: int) -> dict[int, bytes]:
 # What follows expands runs, and so is for screened changes alone.
 
 
-def _each(
-    read: Callable[[bytes], list[tuple[Any, int]]], columns: dict[int, bytes], number: int, count: int
-) -> list[Any]:
-    if number not in columns:
-        return [None] * count
-    return [value for value, times in read(columns[number]) for _ in range(times)]
-
-
-def _summed(columns: dict[int, bytes], number: int, count: int) -> list[int | None]:
-    """A column of differences as what they add up to."""
-    at = 0
-    values: list[int | None] = []
-    for step in _each(differences, columns, number, count):
-        at += step or 0
-        values.append(None if step is None else at)
-    return values
-
-
 def _preds(change: ParsedChange, actors: tuple[str, ...]) -> list[tuple[str, ...]]:
-    counts = [times or 0 for times in _each(numbers, change.columns, PRED_COUNT, change.ops)]
-    counters = iter(_summed(change.columns, PRED_CTR, sum(counts)))
-    writers = iter(_each(numbers, change.columns, PRED_ACTOR, sum(counts)))
-    return [tuple(f"{next(counters)}@{actors[next(writers)]}" for _ in range(times)) for times in counts]
+    columns = change.columns
+    counters = iter(summed(differences(columns.get(PRED_CTR, b"")), 0))
+    owners = iter(expanded(numbers(columns.get(PRED_ACTOR, b"")), 0))
+    counts = expanded(numbers(columns.get(PRED_COUNT, b"")), change.ops)
+    return [tuple(f"{next(counters)}@{actors[next(owners) or 0]}" for _ in range(times or 0)) for times in counts]
 
 
 def _values(change: ParsedChange) -> list[str | int | bool | None]:
     data = change.columns.get(VALUE, b"")
     values: list[str | int | bool | None] = []
     at = 0
-    for meta in _each(numbers, change.columns, VALUE_META, change.ops):
+    for meta in expanded(numbers(change.columns.get(VALUE_META, b"")), change.ops):
         kind, length = (meta or 0) & 15, (meta or 0) >> 4
         values.append(_value(kind, data[at : at + length]))
         at += length
@@ -299,4 +296,4 @@ def _value(kind: int, data: bytes) -> str | int | bool | None:
         return _text(data)
     if kind in (INT, TIMESTAMP):
         return signed(data, 0, len(data))[0]
-    return {NULL: None, FALSE: False, TRUE: True}.get(kind)
+    return {NULL: None, FALSE: False, TRUE: True, FLOAT: 0}.get(kind)

@@ -16,7 +16,9 @@ from shared.errors import Tampered
 _T = TypeVar("_T", int, str)
 _NOTHING = object()
 ADVICE = "do not apply it; find out which device or person wrote it"
-_FEW = 0x80
+_MORE = 0x80  # set in every byte of a number but its last
+_UNSIGNED = tuple(range(128))  # numbers of one byte
+_SIGNED = (*range(64), *range(-64, 0))
 
 
 def hostile(code: str, said: str) -> Tampered:
@@ -43,7 +45,7 @@ def unsigned(data: bytes, at: int, end: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < _FEW:
+        if byte < _MORE:
             if not byte and shift:
                 raise odd("a number is written longer than it need be")
             return value, at
@@ -62,7 +64,7 @@ def signed(data: bytes, at: int, end: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         shift += 7
-        if byte < _FEW:
+        if byte < _MORE:
             if shift > 7 and byte == (0x7F if before & 0x40 else 0):
                 raise odd("a number is written longer than it need be")
             value = value - (1 << shift) if byte & 0x40 else value
@@ -76,12 +78,12 @@ def signed(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 def numbers(data: bytes) -> list[tuple[int | None, int]]:
     """The runs of a column of unsigned numbers; None stands for absent ones."""
-    return _runs(data, unsigned)
+    return _runs(data, unsigned, _UNSIGNED)
 
 
 def differences(data: bytes) -> list[tuple[int | None, int]]:
     """The runs of a column of differences, as they are written: each is added to the last value that was there."""
-    return _runs(data, signed)
+    return _runs(data, signed, _SIGNED)
 
 
 def strings(data: bytes) -> list[tuple[str | None, int]]:
@@ -104,6 +106,28 @@ def booleans(data: bytes) -> list[tuple[bool, int]]:
     return runs
 
 
+def expanded(runs: list[tuple[_T | None, int]], rows: int) -> list[_T | None]:
+    """The runs of a column as a value a row; a column that is not written is absent in all ``rows``."""
+    values: list[_T | None] = []
+    for value, times in runs or [(None, rows)]:
+        values += [value] * times
+    return values
+
+
+def summed(runs: list[tuple[int | None, int]], rows: int) -> list[int | None]:
+    """The same of a column of differences, as what they add up to."""
+    values: list[int | None] = []
+    at = 0
+    for step, times in runs or [(None, rows)]:
+        if step:
+            last = at + step * times
+            values += range(at + step, last + (1 if step > 0 else -1), step)
+            at = last
+        else:
+            values += [None if step is None else at] * times
+    return values
+
+
 def _counted(total: int, more: int) -> int:
     """Rows so far. This bound is what makes it safe to expand a column that was read whole."""
     if total + more > limits.MEMORY_CHANGE_OPS:
@@ -121,42 +145,45 @@ def _string(data: bytes, at: int, end: int) -> tuple[str, int]:
         raise hostile("memory.hostile.text", "a change has text that is not UTF-8") from error
 
 
-def _runs(data: bytes, read: Callable[[bytes, int, int], tuple[_T, int]]) -> list[tuple[_T | None, int]]:
+def _runs(
+    data: bytes, read: Callable[[bytes, int, int], tuple[_T, int]], short: tuple[_T, ...] = ()
+) -> list[tuple[_T | None, int]]:
     """Run-length encoding: N > 1 repeats what follows, N < 0 lists -N values, 0 and a number say how many are absent.
 
     Two neighbours are never equal, two lists never touch, and a column of nothing but absent values is not written.
+    ``short`` are the values of one byte, which most are: looked up here, they take a third of the time.
     """
     runs: list[tuple[_T | None, int]] = []
     at, end, total = 0, len(data), 0
     last: _T | object | None = _NOTHING
     listed = False  # whether the run before was a list
     while at < end:
-        times, at = signed(data, at, end)
-        if times > 1:
-            total = _counted(total, times)
-            value, at = read(data, at, end)
-            if value == last:
-                raise odd("a run is written in pieces")
-            runs.append((value, times))
-            last, listed = value, False
-        elif times < 0:
-            if listed or -times > end - at:
-                raise odd("a list of values is written in pieces, or is longer than its column")
-            total = _counted(total, -times)
-            for _ in range(-times):
-                value, at = read(data, at, end)
-                if value == last:
-                    raise odd("equal values are not written as a run")
-                runs.append((value, 1))
-                last = value
-            listed = True
-        elif times == 0:
-            absent, at = unsigned(data, at, end)
-            if not absent or last is None or (at == end and not runs):
-                raise odd("a run of absent values is empty, in pieces, or all there is")
-            total = _counted(total, absent)
-            runs.append((None, absent))
-            last, listed = None, False
+        times = data[at]
+        if times < _MORE:
+            times, at = _SIGNED[times], at + 1
         else:
-            raise odd("a run of one")
+            times, at = signed(data, at, end)
+        if not times:
+            times, at = unsigned(data, at, end)
+            if not times or last is None or (at == end and not runs):
+                raise odd("a run of absent values is empty, in pieces, or all there is")
+            total = _counted(total, times)
+            runs.append((None, times))
+            last, listed = None, False
+            continue
+        if times == 1 or (times < 0 and (listed or -times > end - at)):
+            raise odd("a run of one, or a list of values in pieces, or longer than its column")
+        total = _counted(total, abs(times))
+        listed = times < 0
+        many, rest = (1, -times) if listed else (times, 1)
+        while rest:
+            if short and at < end and data[at] < _MORE:
+                value, at = short[data[at]], at + 1
+            else:
+                value, at = read(data, at, end)
+            if value == last:
+                raise odd("equal values are not written as one run")
+            runs.append((value, many))
+            last = value
+            rest -= 1
     return runs

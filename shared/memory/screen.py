@@ -15,11 +15,13 @@ import itertools
 import operator
 from typing import TypeVar
 
+import msgspec
+
 from shared import limits
 from shared.errors import Tampered
 from shared.memory import chunks
 from shared.memory.chunks import ParsedChange, read_change
-from shared.memory.columns import booleans, differences, hostile, numbers, odd, signed, strings
+from shared.memory.columns import booleans, differences, expanded, hostile, numbers, odd, signed, strings, summed
 from shared.memory.item import NAME_CHARS
 
 _SET, _DELETE, _MAKE_MAP, _MAKE_TEXT = 1, 3, 0, 4
@@ -71,13 +73,14 @@ def _check_header(change: ParsedChange) -> None:
 _ROOT, _WITHIN = 0, 1
 _BY_NAME, _AT_START, _AT_LETTER = 0b001, 0b010, 0b110
 _NOTHING, _PLAIN, _LETTER = 0, 1, 2
-_NONE, _SOME = 0, 1
+_NONE, _ONE, _MANY = 0, 1, 2
 _OWNED = bytes.maketrans(bytes((_AT_START, _AT_LETTER)), b"\0\1")  # a letter has a writer, the start has none
+_LETTER_GONE = (_WITHIN, _AT_LETTER, 0, _DELETE, _NOTHING, _ONE)
 _SHAPES = frozenset(
     [
         (at, _BY_NAME, 0, action, value, over)
         for at in (_ROOT, _WITHIN)
-        for over in (_NONE, _SOME)
+        for over in (_NONE, _ONE, _MANY)
         for action, value in (
             (_SET, _PLAIN),
             (_SET, _LETTER),
@@ -88,7 +91,7 @@ _SHAPES = frozenset(
         if (action, over) != (_DELETE, _NONE)
     ]
     + [(_WITHIN, place, 1, _SET, _LETTER, _NONE) for place in (_AT_START, _AT_LETTER)]
-    + [(_WITHIN, _AT_LETTER, 0, _DELETE, _NOTHING, _SOME)]
+    + [_LETTER_GONE]
 )
 
 
@@ -104,9 +107,13 @@ def _check_rows(change: ParsedChange) -> None:
     inserts = _expand(change, [(int(value), times) for value, times in booleans(_column(change, chunks.INSERT))])
     actions = _expand(change, [(_action(value), times) for value, times in numbers(_column(change, chunks.ACTION))])
     places = bytes(map(operator.or_, names, letters))
-    rows = set(zip(objects, places, inserts, actions, _values(change), _overwritten(change, used), strict=True))
-    if not rows <= _SHAPES:
-        raise hostile("memory.hostile.operation", "a change has an operation that no item needs")
+    over = _overwritten(change, used)
+    shapes = list(zip(objects, places, inserts, actions, _values(change), over.how, strict=True))
+    kinds = set(shapes)
+    if not kinds <= _SHAPES or names.count(1) > limits.MEMORY_CHANGE_NAMED:
+        raise hostile("memory.hostile.operation", "a change has an operation that no item needs, or too many")
+    if _LETTER_GONE in kinds:
+        _check_gone(change, [shape == _LETTER_GONE for shape in shapes], over)
     if len(used) <= len(change.other_actors):
         raise odd("a change names an actor that it has no use for")
 
@@ -171,53 +178,57 @@ def _names(change: ParsedChange) -> bytes:
     return _expand(change, [(name is not None, times) for name, times in runs])
 
 
-def _overwritten(change: ParsedChange, used: set[int]) -> bytes:
-    """Which rows overwrite others. What they overwrite must be older, and is sorted."""
-    counts = numbers(_column(change, chunks.PRED_COUNT))
+class _Overwritten(msgspec.Struct, frozen=True):
+    """How many others each row overwrites (none, one, many), and every one of them with its row: counter and owner."""
+
+    how: bytes
+    rows: list[int]
+    preds: list[tuple[int, int]]
+
+
+def _overwritten(change: ParsedChange, used: set[int]) -> _Overwritten:
+    """What is overwritten must be older than the row, sorted within it, and nothing is overwritten twice."""
     rows: list[int] = []
+    how: list[tuple[int, int]] = []
     row = change.start_op
-    total = 0
-    for count, times in counts:
-        if count is None:
-            raise odd("a row does not say how many others it overwrites")
-        total += count * times
-        if total > limits.MEMORY_CHANGE_OPS:
-            raise hostile("memory.hostile.run-length", f"a change overwrites {total} operations")
+    for count, times in numbers(_column(change, chunks.PRED_COUNT)):
+        if count is None or len(rows) + count * times > limits.MEMORY_CHANGE_OPS:
+            raise hostile("memory.hostile.run-length", "a change does not say how much it overwrites, or too much")
         if count == 1:
             rows += range(row, row + times)
         elif count:
             rows += [which for which in range(row, row + times) for _ in range(count)]
+        how.append((min(count, _MANY), times))
         row += times
-    counters = _sums(differences(_column(change, chunks.PRED_CTR)))
-    owners: list[int] = []
-    for owner, times in numbers(_column(change, chunks.PRED_ACTOR)):
+    owned = numbers(_column(change, chunks.PRED_ACTOR))
+    for owner, _ in owned:
         _owner(change, owner, used)
-        owners += [owner or 0] * times
-    if not len(rows) == len(counters) == len(owners):
+    counters = [counter for counter in summed(differences(_column(change, chunks.PRED_CTR)), 0) if counter is not None]
+    owners = [owner for owner in expanded(owned, 0) if owner is not None]
+    if not len(rows) == len(counters) == len(owners):  # absent ones are not counted
         raise hostile("memory.hostile.columns", "the columns of a change are not equally long")
-    if rows and not (min(counters) >= 1 and all(map(operator.lt, counters, rows))):
+    preds = list(zip(counters, owners, strict=True))
+    if rows and not (min(counters) >= 1 and all(map(operator.lt, counters, rows)) and len(set(preds)) == len(preds)):
         raise _reference()
-    if any(count and count > 1 for count, _ in counts):
-        _check_sorted(change, rows, counters, owners)
-    return _expand(change, [(bool(count), times) for count, times in counts])
+    if any(kind == _MANY for kind, _ in how):
+        _check_sorted(change, rows, preds)
+    return _Overwritten(_expand(change, how), rows, preds)
 
 
-def _sums(runs: list[tuple[int | None, int]]) -> list[int]:
-    values: list[int] = []
-    at = 0
-    for step, times in runs:
-        if step is None:
-            raise _reference()
-        values += range(at + step, at + step * times + (step > 0 or -1), step) if step else [at] * times
-        at += step * times
-    return values
-
-
-def _check_sorted(change: ParsedChange, rows: list[int], counters: list[int], owners: list[int]) -> None:
+def _check_sorted(change: ParsedChange, rows: list[int], preds: list[tuple[int, int]]) -> None:
     actors = (change.actor, *change.other_actors)
-    whole = [(row, counter, actors[owner]) for row, counter, owner in zip(rows, counters, owners, strict=True)]
+    whole = [(row, counter, actors[owner]) for row, (counter, owner) in zip(rows, preds, strict=True)]
     if any(one >= other for one, other in itertools.pairwise(whole)):
-        raise odd("what a row overwrites is not sorted, or named twice")
+        raise odd("what a row overwrites is not sorted")
+
+
+def _check_gone(change: ParsedChange, gone: list[bool], over: _Overwritten) -> None:
+    """A letter is taken away by overwriting what put it there, and by nothing else."""
+    counters = summed(differences(_column(change, chunks.KEY_CTR)), change.ops)
+    owners = expanded(numbers(_column(change, chunks.KEY_ACTOR)), change.ops)
+    letters = list(itertools.compress(zip(counters, owners, strict=True), gone))
+    if letters != list(itertools.compress(over.preds, [gone[row - change.start_op] for row in over.rows])):
+        raise _reference()
 
 
 def _values(change: ParsedChange) -> bytes:
