@@ -35,6 +35,9 @@ from shared.memory.feed import SCOPE, SUBJECT, WRITER, Change, Record, Rejected,
 from shared.protocol import Recall, Recalled, Remember, Remembered
 
 _HUB = "hub"
+SCOPE_FULL = "memory.full"
+NO_SCOPE = "memory.scope"
+NO_ROLE = "memory.role"
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Feeds:
         with self._store.write() as conn:
             code = barred(conn)
             seq, size = lock_scope(conn, scope)
-            code = code or ("memory.full" if size + _size(outcome.drafts) > limits.MEMORY_SCOPE_BYTES else "")
+            code = code or (SCOPE_FULL if size + _size(outcome.drafts) > limits.MEMORY_SCOPE_BYTES else "")
             if code:
                 _take_back(outcome, code)
                 return
@@ -229,8 +232,8 @@ _STATE = select(
 def _barred(place: Place | None) -> str:
     """Why nothing may be pushed there; empty where it may."""
     if place is None:
-        return "memory.scope"
-    return "" if may(place.role, WRITER) else "memory.role"
+        return NO_SCOPE
+    return "" if may(place.role, WRITER) else NO_ROLE
 
 
 def _all(incoming: Incoming, code: str) -> list[Rejected]:

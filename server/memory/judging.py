@@ -15,6 +15,9 @@ from shared.memory.item import check
 from shared.memory.stamp import written
 from shared.memory.verdict import Probe, Task, Verdict
 
+ERASED = "memory.erased"
+OTHER_SCOPE = "memory.other-scope"
+ITEM_FULL = "memory.item-full"
 _DEFLATED = 2  # the type of a chunk, behind magic and checksum
 
 
@@ -99,7 +102,7 @@ def decide(
     for item, chunks in incoming.items():
         at = known.get(item, Known())
         if at.erased:
-            outcome.refuse(item, chunks, "memory.erased")
+            outcome.refuse(item, chunks, ERASED)
             continue
         outcome.stored.extend(name for name in chunks if name in at.have)
         fresh = {name: chunk for name, chunk in chunks.items() if name not in at.have}
@@ -118,7 +121,7 @@ def decide(
 def _full(known: Known, fresh: Mapping[str, bytes]) -> str:
     size = known.size + sum(map(len, fresh.values()))
     many = known.changes + len(fresh) > limits.MEMORY_ITEM_CHANGES
-    return "memory.item-full" if many or size > limits.MEMORY_ITEM_BYTES else ""
+    return ITEM_FULL if many or size > limits.MEMORY_ITEM_BYTES else ""
 
 
 def _settle(
@@ -155,12 +158,12 @@ def _times(changes: Sequence[ParsedChange]) -> list[int]:
 
 def _unwelcome(scope: str, probe: Probe, first_at: int, stones: Sequence[Tombstone]) -> str:
     if probe.item.scope != scope:
-        return "memory.other-scope"
+        return OTHER_SCOPE
     try:
         check(probe.item)
     except BadInput as error:
         return error.code
-    return "memory.erased" if any(covers(stone, probe.item.subject, first_at) for stone in stones) else ""
+    return ERASED if any(covers(stone, probe.item.subject, first_at) for stone in stones) else ""
 
 
 def covers(stone: Tombstone, subject: str, first_at: int) -> bool:
