@@ -14,8 +14,9 @@ from shared import limits, proof, protocol
 from shared.codec import b64, unb64
 from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
-from shared.memory import KINDS, Item, item_id
-from shared.memory.document import create
+from shared.memory import KINDS, Edit, Item, item_id
+from shared.memory.document import Document, create
+from shared.memory.exchange import Exported, to_lines, to_markdown
 from shared.memory.feed import Hold, Tombstone
 from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
 from shared.tlog import Checkpoint, Frontier, leaf_hash
@@ -34,6 +35,7 @@ ITEM = Item(
 
 TOMBSTONE = Tombstone(examples.TMB, "item", "team/permits", examples.MEM, "", "", "", examples.AT, "mara", "asked")
 HOLD = Hold("hld_1", "team/permits", examples.MEM, True, examples.AT, "otto", "court")
+EXPORTED = Exported(item_id(ITEM), ITEM)
 
 opened = write(Draft(LogOpened("city/dev_1", KEY.public.text, "agent 0.1.0")), 0, examples.AT, examples.salt)
 run = examples.written(examples.example(RunOpenedV1), seq=1)
@@ -58,6 +60,13 @@ def proof_extra() -> str:
 
 def frame(kind: type[protocol.Message]) -> str:
     return protocol.encode(next(message for message in examples.MESSAGES if type(message) is kind))
+
+
+def edited() -> Document:
+    document = Document.create(ITEM, bytes(range(16)), at=1_750_000_000_250_000, by="user:ada")
+    edit = Edit(text="Replace the roof, steeper pitch", fields={"lane": "standard"})
+    document.edit(edit, at=1_750_000_001_250_000, by="run run_1")
+    return document
 
 
 def pretty(value: object) -> str:
@@ -105,6 +114,10 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
     "memory.md": {
         "item": lambda: pretty(ITEM),
         "document": lambda: b64(create(ITEM, bytes(range(16)))),
+        "change": lambda: b64(edited().changes()[0]),
+        "edit": lambda: b64(edited().changes()[1]),
+        "lines": lambda: b"".join(to_lines([EXPORTED])).decode().rstrip("\n"),
+        "markdown": lambda: "".join(to_markdown([EXPORTED])).rstrip("\n"),
     },
 }
 
@@ -176,6 +189,7 @@ def test_every_field_and_kind_of_an_item_is_documented() -> None:
     assert sorted(documented(text)) == sorted(Item.__struct_fields__)
     assert all(f"`{kind}`" in text for kind in KINDS)
     assert item_id(ITEM) in page("memory.md")
+    assert all(version.hash in page("memory.md") for version in edited().history())
 
 
 @pytest.mark.parametrize(
