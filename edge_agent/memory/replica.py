@@ -146,8 +146,7 @@ class Replica:
                 self._outside(stone)
                 obeyed.append(stone.id)
                 items += gone
-        if obeyed:
-            self._memory.truncate()
+        self._memory.truncate()  # also what an erasure without a tombstone left, when it was killed
         return obeyed, items
 
     def reported(self, report: Report) -> None:

@@ -18,30 +18,32 @@ class Schedule:
     def __init__(self, world: World) -> None:
         self.world = world
         self.chance = world.chance
-        self._moves: list[tuple[int, Callable[[], None]]] = [
-            (30, self.talk),
-            (30, self.serve),
-            (30, self.hear),
-            (14, self.write),
-            (16, self.edit),
-            (3, self.imported),
-            (4, self.forget_item),
-            (1, self.forget_subject),
-            (1, self.forget_scope),
-            (3, self.grant),
-            (4, self.cut),
-            (9, self.mend),
-            (3, self.kill),
-            (2, self.kill_hub),
-            (2, self.backup),
+        self._moves: list[tuple[float, Callable[[], None]]] = [
+            (34, self.talk),
+            (34, self.serve),
+            (34, self.hear),
+            (10, self.write),
+            (14, self.edit),
+            (2, self.imported),
+            (2, self.forget_item),
+            (0.4, self.forget_subject),
+            (0.2, self.forget_scope),
+            (1.5, self.grant),
+            (2, self.cut),
+            (6, self.mend),
+            (1, self.kill),
+            (1, self.kill_hub),
+            (1.5, self.backup),
             (1, self.restore),
-            (2, self.skew),
-            (1, self.join),
-            (3, self.again),
+            (1, self.skew),
+            (0.5, self.join),
+            (1, self.again),
         ]
         self._weights = [weight for weight, _ in self._moves]
 
     def play(self, steps: int) -> None:
+        for person in self.world.people:
+            self.world.hub.grant(self.chance.choice(TEAMS), person, self.chance.choice(["writer", STEWARD]))
         for _ in range(steps):
             self.world.now += self.chance.randrange(1, 30 * SECOND)
             ((_, move),) = self.chance.choices(self._moves, self._weights)
@@ -54,7 +56,7 @@ class Schedule:
 
     def _killed_at(self) -> int:
         """Sometimes the machine dies at some statement of what it does."""
-        return self.chance.randrange(1, 40) if self.chance.random() < 0.06 else 0
+        return self.chance.randrange(1, 40) if self.chance.random() < 0.05 else 0
 
     # --- wires ----------------------------------------------------------------------------------------------------
 

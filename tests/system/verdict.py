@@ -43,7 +43,7 @@ def _same_items(world: World) -> Iterator[str]:
         for item, chunks in of.items()
     }
     for device in world.devices:
-        for scope in device.memory.feeds():
+        for scope in sorted(device.memory.feeds().keys() & world.hub.roles(device.name).keys()):
             where = world.where(device, scope)
             truth, here = feeds.get(where, {}), _of_device(device, scope)
             waiting = {change.item for change in device.memory.outbox(scope)}
@@ -63,6 +63,8 @@ def _nothing_lost(world: World) -> Iterator[str]:
     for name, (where, item) in world.acked.items():
         if name not in there and (where, item) not in world.dead:
             yield f"the hub acknowledged {name[:12]} of {where} {item} and has it no more"
+    for stone in sorted(world.stand - world.hub.times().keys()):
+        yield f"the hub said that {stone} stands, and it does not"
     for name, (where, item, by) in world.local.items():
         device = next(device for device in world.devices if device.name == by)
         explained = (where, item) in world.dead or name in there | device.lost or name in device.hashes()
@@ -128,6 +130,8 @@ def _all_is_said(world: World) -> Iterator[str]:
         if {scope: held.role for scope, held in feeds.items()} != roles:
             yield f"{device.name} believes it has {feeds}, the hub says {roles}"
         for scope, held in feeds.items():
+            if scope not in roles:
+                continue  # said above
             end = world.hub.end(device.name, scope)
             if held.cursor != end:
                 yield f"{device.name} stands at {held.cursor} of {scope}, the feed ends at {end}"

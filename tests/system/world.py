@@ -29,7 +29,8 @@ from shared.errors import OutriderError
 from shared.memory import Item
 from shared.memory.feed import Tombstone, change_hash, chunk_of, may, subject_digest
 from shared.memory.item import Edit, item_id, new_id
-from shared.protocol import Forget, Forgotten, Message, Notice, Recall, Remember, Remembered, decode, encode
+from shared.protocol import Forgotten, Message, Notice, Recall, Remember, Remembered, decode, encode
+from tests.system import bugs
 from tests.system.hubside import HubSide
 from tests.system.image import Image, copy
 from tests.system.opened import Opened
@@ -236,13 +237,15 @@ class World:
         self.local: dict[str, tuple[str, str, str]] = {}  # change: where, item, device that acknowledged it to its user
         self.acked: dict[str, tuple[str, str]] = {}  # change that the hub acknowledged: where, item
         self.dead: set[tuple[str, str]] = set()  # forgotten: where, item
-        self.asked: dict[str, tuple[str, Forget]] = {}  # tombstones that the hub said stand: where, what
+        self.asked: dict[str, tuple[str, Wish]] = {}  # tombstones that people wished for: where, what
+        self.stand: set[str] = set()  # those of which the hub has said that they stand
         self.strays: list[tuple[Device, str]] = []
         self.backups: list[tuple[Device, Path]] = []
         self.troubles: list[str] = []
         self.moved = 0
         for person in ("ada", "ada", "bo"):
             self.add(person)
+        bugs.BETWEEN[:] = [self._between]
 
     def bytes(self, count: int) -> bytes:
         return self.chance.randbytes(count)
@@ -341,7 +344,9 @@ class World:
         self._wish(device, kind="scope", scope=scope)
 
     def _wish(self, device: Device, **fields: str) -> None:
-        device.memory.wish(Wish(f"tmb_{self.bytes(12).hex()}", **fields, at=device.now()))
+        wish = Wish(f"tmb_{self.bytes(12).hex()}", **fields, at=device.now())
+        self.asked[wish.id] = (self.where(device, wish.scope), wish)
+        device.memory.wish(wish)
 
     # --- the wires ------------------------------------------------------------------------------------------------
 
@@ -361,12 +366,17 @@ class World:
         if isinstance(answer, Remembered):
             self._acknowledged(device, message, answer)
         if isinstance(answer, Forgotten):
-            assert isinstance(message, Forget)
-            self.asked[message.id] = (self.where(device, message.scope), message)
+            self.stand.add(answer.id)
         if not isinstance(message, Recall):
             self.notify()
         if session == device.session and device.up:
             device.inbox.append((session, encode(answer)))
+
+    def _between(self) -> None:
+        """Others who ask for news while the hub is in the middle of something."""
+        for device in self.devices:
+            if device.outbox and isinstance(decode(device.outbox[0][1]), Recall) and self.chance.random() < 0.5:
+                self.serve(device, *device.outbox.popleft(), 0)
 
     def _acknowledged(self, device: Device, asked: Message, answer: Remembered) -> None:
         assert isinstance(asked, Remember)
@@ -407,8 +417,8 @@ class World:
         for name, (scope, asked) in self.asked.items():
             mine = scope == where or (asked.kind == "subject" and scope == self._person_of(where))
             about = bool(kept.subject) and asked.salt and subject_digest(kept.subject, asked.salt) == asked.subject
-            old = kept.made_at <= times[name]
-            if mine and (asked.item == item or (old and (asked.kind == "scope" or about))):
+            old = kept.made_at <= times.get(name, -1)
+            if name in times and mine and (asked.item == item or (old and (asked.kind == "scope" or about))):
                 return True
         return False
 
