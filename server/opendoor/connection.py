@@ -19,8 +19,8 @@ from typing import TypeVar
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from server.bus import Event, Subscription
+from server.doors import Door, Doors
 from server.opendoor.documents import Document, expect_bytes
-from server.opendoor.tokens import Door, Doors
 from shared import limits
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
 from shared.memory.feed import WRITER

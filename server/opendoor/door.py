@@ -17,12 +17,11 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
 from server.bus import Bus
+from server.doors import PATH, Door, Doors
 from server.opendoor.connection import Connection, Rate, refuse
 from server.opendoor.documents import Document, Documents, Keeper
-from server.opendoor.tokens import Door, Doors
 from shared.errors import OutriderError, Refused
 
-PATH = "/memory/sync"
 _CONNECTIONS = 256
 _CLIENTS = 64  # of one document
 _THREADS = 2

@@ -15,17 +15,20 @@ from typing import Any, ClassVar
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import insert
 from websockets.asyncio.client import ClientConnection, connect
 
 from server import web
 from server.bus import Bus
-from server.opendoor import PATH, Door, Doors, OpenDoor
+from server.doors import PATH, Door, Doors
+from server.memory import Memory
+from server.opendoor import OpenDoor
 from server.store import HubLog
+from server.store.tables import USERS
 from shared.memory import feed
 from shared.memory.bench import Bench
 from shared.memory.chunks import read_change
 from shared.memory.document import Document, Edit
-from shared.memory.feed import Change, Rejected
 from shared.memory.item import Item
 from shared.memory.repo import cbor, names, sync
 from shared.memory.repo.peer import History, Node, Peer
@@ -42,57 +45,29 @@ RULES = Item(
 )
 
 
-@dataclass
-class Told:
-    refused: list[Rejected]
-
-
 class Shelf:
-    """The memory that a door needs."""
+    """The hub's memory, in which clara is the team's steward and wim may write."""
 
-    def __init__(self, bus: Bus, bench: Bench) -> None:
-        self._bus = bus
-        self._bench = bench
-        self._items: dict[tuple[str, str], list[bytes]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, hublog: HubLog, bus: Bus, bench: Bench) -> None:
+        self.room = Memory(hublog, bus, bench)
+        with hublog.store.write() as conn:
+            rows = [{"name": name, "password": "", "roles": "[]", "added_at": 1} for name in ("clara", "wim")]
+            conn.execute(insert(USERS), rows)
+        self.room.grant(SCOPE, "user:clara", feed.STEWARD, "operator")
+        self.room.grant(SCOPE, "user:wim", feed.WRITER, "operator")
 
     def put(self, item: Item) -> str:
-        name = f"mem_{secrets.token_hex(12)}"
-        made = Document.create(item, secrets.token_bytes(16), at=1_790_000_000_000_000, by="clara")
-        self._items[item.scope, name] = made.changes()
-        return name
-
-    def chunks(self, scope: str, item: str) -> list[bytes]:
-        return list(self._items.get((scope, item), ()))
-
-    def role(self, scope: str, member: str) -> str:
-        return {"user:clara": feed.STEWARD, "user:wim": feed.WRITER}.get(member, "")
-
-    def push(self, scope: str, changes: Sequence[Change], *, by: str) -> Told:
-        item = changes[0].item
-        with self._lock:
-            held = self._items[scope, item]
-            verdict = self._bench.screened(item, b"".join(held), [feed.chunk_of(change) for change in changes])
-            known = {read_change(chunk).hash for chunk in held}
-            for change in changes:
-                read = read_change(feed.chunk_of(change))
-                if read.hash in verdict.taken and read.hash not in known:
-                    held.append(read.raw)
-        self._bus.publish("memory", {"scope": scope, "items": [item], "erased": []})
-        return Told([Rejected(item, refusal.hash, refusal.code) for refusal in verdict.refused])
+        return self.room.items.create(item, item.scope, "clara")
 
     def document(self, scope: str, item: str) -> Document:
-        return Document.load(self.chunks(scope, item), secrets.token_bytes(16))
+        return Document.load(self.room.chunks(scope, item), secrets.token_bytes(16))
 
     def edit(self, scope: str, item: str, edit: Edit) -> None:
         """As a person does it on a page of the hub."""
-        chunk = self.document(scope, item).edit(edit, at=1_790_000_000_000_000, by="clara")
-        assert chunk is not None
-        assert not self.push(scope, [feed.change(item, chunk)], by="hub").refused
+        assert self.room.items.edit(scope, item, edit, "clara")
 
     def erase(self, scope: str, item: str) -> None:
-        del self._items[scope, item]
-        self._bus.publish("memory", {"scope": scope, "items": [], "erased": [item]})
+        self.room.erasure.item(scope, item, "clara", "asked")
 
 
 @dataclass
@@ -132,8 +107,8 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.fixture
-def memory(bus: Bus, bench: Bench) -> Shelf:
-    return Shelf(bus, bench)
+def memory(hublog: HubLog, bus: Bus, bench: Bench) -> Shelf:
+    return Shelf(hublog, bus, bench)
 
 
 @pytest.fixture
@@ -142,8 +117,8 @@ def serve(hublog: HubLog, bus: Bus, memory: Shelf) -> Iterator[Callable[..., Pla
     stack: list[Callable[[], None]] = []
 
     def begin(*, log: str | None = None, **bounds: Any) -> Place:
-        doors = Doors(hublog, bus, memory)
-        door = OpenDoor(doors, memory, bus, name="hub", now=hublog.clock, **bounds)
+        doors = Doors(hublog, bus, memory.room)
+        door = OpenDoor(doors, memory.room, bus, name="hub", now=hublog.clock, **bounds)
         app = FastAPI()
         app.include_router(door.router())
         settings = uvicorn.Config(app, host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None, log_level=log)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from server.bus import Bus
-from server.opendoor import Door, Doors
+from server.doors import Door, Doors
 from server.store import HubLog
 from server.store.memory_tables import MEMORY_DOORS
 from shared.errors import BadInput, Refused
@@ -20,7 +20,7 @@ from tests.server.opendoor.conftest import RULES, SCOPE, Place, Raw, Shelf
 
 @pytest.fixture
 def doors(hublog: HubLog, bus: Bus, memory: Shelf) -> Doors:
-    return Doors(hublog, bus, memory)
+    return Doors(hublog, bus, memory.room)
 
 
 @pytest.fixture
@@ -96,13 +96,13 @@ def test_what_no_token_is_made_for(doors: Doors, item: str, given: dict[str, obj
 def test_only_items_of_teams_have_doors(doors: Doors, memory: Shelf) -> None:
     with pytest.raises(BadInput, match="door.item"):
         made(doors, "mem_" + "0" * 24)
-    own = memory.put(Item(kind="note", text="mine", source="me"))
+    own = memory.room.items.create(Item(kind="note", text="mine", source="me"), "person/clara", "clara")
     with pytest.raises(BadInput, match="door.item"):
-        doors.issue("person", own, role="reader", seconds=60, by="operator", operator=True)
+        doors.issue("person/clara", own, role="reader", seconds=60, by="operator", operator=True)
 
 
 def test_a_document_has_so_many_tokens(doors: Doors, item: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.opendoor.tokens.MOST", 3)
+    monkeypatch.setattr("server.doors.tokens.MOST", 3)
     kept = [made(doors, item)[1] for _ in range(3)]
     with pytest.raises(Refused, match="door.too-many"):
         made(doors, item)

@@ -23,6 +23,7 @@ from shared.entries import Draft, MemoryGranted, Written
 from shared.errors import BadInput, Refused
 from shared.memory.feed import READER, STEWARD, WRITER, is_item, is_team, may
 
+PATH = "/memory/sync"  # where clients come in, with ``?token=``; ``server.web`` knows it too
 SHORTEST_S, LONGEST_S = 60, 366 * 24 * 3600
 MOST = 50  # tokens of one document that have not ended
 _ORIGINS = 20
