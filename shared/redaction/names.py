@@ -188,15 +188,15 @@ def _by_context(text: str) -> Iterator[Span]:
             place = match.start()
             if rule == "name.label" and not _LABEL.search(text, max(0, place - _LABEL_CHARS), place):
                 continue
-            least = 1 if _given(match[group]) else words
-            span = _checked(text, *match.span(group), rule, confidence, least)
+            least = 1 if is_given(match[group]) else words
+            span = checked(text, *match.span(group), rule, confidence, least)
             if span is None:
                 continue
             yield span
             if rule in ("name.label", "name.by", "name.towards"):  # "Attendees: Ann Lee, Bo Chen and Cy Diaz"
                 at = span.end
                 while more := _AND.match(text, at):
-                    other = _checked(text, *more.span(1), rule, confidence - 50, 1 if _given(more[1]) else 2)
+                    other = checked(text, *more.span(1), rule, confidence - 50, 1 if is_given(more[1]) else 2)
                     if other is None:
                         break
                     yield other
@@ -209,18 +209,19 @@ def _by_given(text: str) -> Iterator[Span]:
         at = match.start()
         for word in _WORD.finditer(match[0]):
             if word[0].casefold() in GIVEN:
-                span = _checked(text, at + word.start(), match.end(), "name.given", 780, 2)
+                span = checked(text, at + word.start(), match.end(), "name.given", 780, 2)
                 if span is not None:
                     yield span
                 break
 
 
-def _given(name: str) -> bool:
+def is_given(name: str) -> bool:
     return name.split(" ", 1)[0].rstrip(",.").casefold() in GIVEN
 
 
-def _checked(text: str, start: int, end: int, rule: str, confidence: int, least: int) -> Span | None:
-    """The span cut to what can be a name, or nothing: shop names, streets and ordinary words are none."""
+def checked(text: str, start: int, end: int, rule: str, confidence: int, least: int) -> Span | None:
+    """The span cut to what can be a name of at least ``least`` words, or nothing: shop names, streets and ordinary
+    words are none."""
     words = list(_WORD.finditer(text, start, end))
     count = 0
     for word in words:
@@ -229,12 +230,12 @@ def _checked(text: str, start: int, end: int, rule: str, confidence: int, least:
         count += 1
     if count == 0 or count < least:
         return None
-    if rule in _WEAK and text[start:end].isupper() and not _given(text[start:end]):
+    if rule in _WEAK and text[start:end].isupper() and not is_given(text[start:end]):
         return None
     end = words[count - 1].end() if count < len(words) else end
     while text[end - 1] in " ,":
         end -= 1
-    inner = rule == "name.given" and _STREET.search(text, start, end)
+    inner = rule in ("name.given", "ner.person") and _STREET.search(text, start, end)
     if count == len(words) and (_STREET.match(text, end) or (inner and inner[0] not in _SURNAMES)):
         return None
     if all(len(word[0]) == 1 for word in words[:count]):
