@@ -16,6 +16,7 @@ import typer
 
 from edge_agent import run_commands
 from edge_agent.config import Config, Home, read_config
+from edge_agent.memory_commands import memory
 from edge_agent.secrets_commands import secret
 from edge_agent.tools.mcp.commands import mcp
 from shared.errors import BadInput
@@ -35,7 +36,6 @@ run_commands.add_to(agent)
 agent.add_typer(secret)
 agent.add_typer(mcp)
 audit = typer.Typer(help="Verify a log, prove one entry of it, check a proof: all offline.", **_PLAIN)
-memory = typer.Typer(help="See and fill the agent's memory.", **_PLAIN)
 
 
 def _config(home: Path | None) -> Config:
@@ -234,60 +234,3 @@ def check(
 
 def _utc(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-
-# --- memory -------------------------------------------------------------------------------------------------------
-
-
-@memory.command("import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV with the columns description and lane.")],
-    home: HomeOption = None,
-    scope: Annotated[str, typer.Option(help="Who shares it: device, person or team/NAME.")] = "team/permits",
-    as_json: JsonOption = False,
-) -> None:
-    """Keep past decisions as memory items. Importing a file again adds nothing."""
-    from edge_agent.memory import Memory, read_decisions
-
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise BadInput("memory.import", f"{file}: {error.strerror}", advice="check the path") from error
-    kept = _home(home)
-    kept.make()
-    store = Memory(kept.memory)
-    new, known = store.add(read_decisions(data, file.name, scope))
-    store.close()
-    if as_json:
-        _print({"new": new, "known": known})
-    else:
-        typer.echo(f"{new} items kept, {known} known already")
-
-
-@memory.command("list")
-def list_(
-    home: HomeOption = None,
-    search: Annotated[str, typer.Option(help="Only items with these words, best first.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Items of memory."""
-    from edge_agent.memory import Memory
-
-    kept = _home(home)
-    kept.make()
-    store = Memory(kept.memory)
-    rows = store.search(search, limit=limit) if search else store.items(limit=limit)
-    store.close()
-    if as_json:
-        _print(
-            [
-                {"id": r.id, "kind": r.kind, "scope": r.scope, "source": r.source, "label": r.label, "text": r.text}
-                for r in rows
-            ]
-        )
-        return
-    for row in rows:
-        typer.echo(f"{row.id}  {row.kind:10} {row.label:14} {row.text[:80]}")
-    if not rows:
-        typer.echo("nothing found" if search else "memory is empty: outrider memory import FILE.csv")

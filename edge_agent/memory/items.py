@@ -61,23 +61,32 @@ class Items(Base):
     def add(self, items: Iterable[Item]) -> tuple[int, int]:
         """Keep items that came from somewhere else, under content ids; return how many are new, and how many were known
         or are forgotten for good. Raises ``BadInput('memory.item')``, ``Refused('memory.reader')``."""
+        return self.bring(("", item, []) for item in items)
+
+    def bring(self, items: Iterable[tuple[str, Item, Sequence[bytes]]]) -> tuple[int, int]:
+        """The same for items of an export, each as (id, item, changes): under its own id, where it has one, and with
+        its history, where the changes came along. They are screened. Raises ``Tampered('memory.hostile.*')`` too."""
         from shared.memory.document import Document
+        from shared.memory.screen import screen
 
         new = known = 0
         with self._change() as db:
             mine = self._actor(db)
-            for item in items:
-                document = Document.imported(item, mine)
-                name = item_id(item)
+            for id, item, changes in items:
+                for change in changes:
+                    screen(change)
+                name = id or item_id(item)
                 if self._scope_of(db, name) is not None or self._refused(db, name, item.scope):
                     known += 1
                     continue
-                if not self._welcome(db, item.scope, item, 0):
+                document = Document.load(changes, mine) if changes else Document.imported(item, mine)
+                made = [version.at for version in document.history()]
+                if not self._welcome(db, item.scope, item, made[0]):
                     known += 1
                     continue
                 self._may_write(db, item.scope)
                 self._keep(db, name, item.scope, document.changes(), UNSENT)
-                self._derive(db, name, item.scope, document, 0)
+                self._derive(db, name, item.scope, document, *made)
                 new += 1
         return new, known
 
