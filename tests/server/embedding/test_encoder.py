@@ -16,7 +16,7 @@ from shared.errors import BadInput, Unavailable
 from shared.memory.vector import Embedding
 from tests.server.embedding.items import GOLDEN
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # loading torch takes a minute on a busy machine
 
 
 def test_sentence_transformers_embed_as_published(published: dict[str, Embedding]) -> None:

@@ -11,18 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_agent.models.embedder import Embedder
+from edge_agent.models.obtain import obtain
+from edge_agent.models.store import ModelStore
 from server.embedding.evaluate import judged
 from server.embedding.folder import describe
 from server.embedding.publish import publish
 from shared.codec import hex_sha256
 from shared.errors import BadInput
 from shared.memory.vector import Embedding
+from shared.release import ModelRef
 from tests.server.embedding.items import QUESTIONS, TEXTS
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # loading torch takes a minute on a busy machine
 
 Hub = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,7 +38,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Hub:
 
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "server", *words]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=110, env=environment)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, env=environment)
 
     made = run("init", "--user", "clara", "--password-stdin", stdin="correct horse battery\n")
     assert made.returncode == 0, made.stderr
@@ -119,6 +123,30 @@ def test_what_is_published_is_in_the_release_and_among_the_targets(hub: Hub, exp
     metadata = "".join(path.read_text() for path in (home / "repository" / "metadata").glob("*.model.json"))
     assert "models/team-minilm" in metadata
     assert exported["sha256"] in metadata
+
+
+def test_a_device_obtains_it_from_the_running_hub_and_embeds_with_it(
+    hub: Hub, exported: dict[str, Any], published: dict[str, Embedding], tmp_path: Path
+) -> None:
+    home = Path(exported["path"]).parent.parent
+    listed = json.loads((home / "workspace" / "models.json").read_text())
+    model = msgspec.convert(next(one for one in listed if one["name"] == "team-minilm"), ModelRef)
+    command = [sys.executable, "-m", "server", "run", "--home", str(home), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            address = running.stdout.readline().split()[-1]
+            # As if a first try had been cut off: the hub answers for the rest alone.
+            (tmp_path / "models").mkdir()
+            (tmp_path / "models" / f".part-{model.sha256}").write_bytes(Path(exported["path"]).read_bytes()[:9_999_999])
+            row = obtain(tmp_path, model, None, hub=address)
+        finally:
+            running.kill()
+    assert (row.kind, row.format, row.sha256) == ("embedder", "onnx", exported["sha256"])
+    text = next(iter(published))
+    mine = Embedder(ModelStore(tmp_path).path_for(row.sha256)).embed((text,))
+    assert mine is not None
+    assert mine[0].similarity(published[text]) >= 980
 
 
 def test_an_export_of_nothing_says_why(hub: Hub) -> None:
