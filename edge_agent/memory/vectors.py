@@ -17,7 +17,7 @@ from edge_agent.memory.moves import Traits
 from shared.memory.vector import Embedding
 
 PREFILTER = 50_000
-_RESCORED = 2_000
+_RESCORED = 10_000
 _BLOCK = 4_096  # rows that are unpacked into numbers at a time
 _SPARE = 1_024  # rows of room when the matrix grows
 
@@ -108,11 +108,17 @@ class Matrix:
         a mask over the items' row numbers."""
         if len(vector.values) != self._width:
             return {}
-        rows = self._rows(allowed)
+        mask = self._mask(allowed)
         wanted = self._numbers(vector)
-        if len(rows) > PREFILTER:
-            distance = np.bitwise_count(self._signs[rows] ^ _signs(wanted[None, :])).sum(axis=1, dtype=np.uint16)
-            rows = rows[np.argpartition(distance, _RESCORED)[:_RESCORED]]
+        if np.count_nonzero(mask) > PREFILTER:
+            distance = np.bitwise_count(self._signs[: self._used] ^ _signs(wanted[None, :])).sum(
+                axis=1, dtype=np.uint16
+            )
+            distance[~mask] = np.iinfo(np.uint16).max
+            rows = np.argpartition(distance, min(_RESCORED, len(distance) - 1))[:_RESCORED]
+            rows = rows[mask[rows]]
+        else:
+            rows = np.flatnonzero(mask)
         return self._best(rows, self._cosines(rows, wanted), limit)
 
     def cosines(self, vector: Embedding, items: Sequence[int]) -> dict[int, float]:
@@ -121,14 +127,18 @@ class Matrix:
             return {}
         asked = np.zeros(max(int(self._owner.max(initial=0)), *items) + 1, np.bool_)
         asked[list(items)] = True
-        rows = self._rows(asked)
+        rows = np.flatnonzero(self._mask(asked))
         return self._best(rows, self._cosines(rows, self._numbers(vector)), len(rows))
 
-    def _rows(self, allowed: Mask | None) -> npt.NDArray[np.intp]:
+    def _mask(self, allowed: Mask | None) -> Mask:
+        """Which rows are vectors of allowed items."""
         owner = self._owner[: self._used]
-        if allowed is None:
-            return np.flatnonzero(owner)
-        return np.flatnonzero(allowed[np.minimum(owner, len(allowed) - 1)] & (owner > 0) & (owner < len(allowed)))
+        found: Mask = owner > 0
+        if allowed is not None:
+            found &= allowed[np.minimum(owner, len(allowed) - 1)]
+            if len(owner) and owner.max() >= len(allowed):
+                found &= owner < len(allowed)
+        return found
 
     def _cosines(self, rows: npt.NDArray[np.intp], wanted: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         found = np.empty(len(rows), np.float32)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,15 @@ from shared.memory.ranking import STOP, terms
 
 _K1, _B = 1.2, 0.75
 _TEXT_HITS, _MORE_HITS = 2, 1
-_MOST_POSTINGS = 20_000  # rows that one question may score; words too common for that are left out, rare ones first
-_SPARE = 4  # times the wanted number is looked at before conditions are joined in
+_MOST_POSTINGS = 4_000  # of the rarest stems, of which rows are taken
+# BM25 of one row: the stem's worth and the mean size are given. Hits and sizes are in half words, hence the 2.
+_SCORE = f"? * p.hits * {_K1 + 1} / (p.hits + {2 * _K1} * ({1 - _B} + {_B} * p.size / ?))"
+_SPARE = 8  # times the wanted number is looked at before conditions are joined in
 _TOTALS = "SELECT value FROM self WHERE name IN ('items', 'size') ORDER BY name"
 _COUNT = "UPDATE self SET value = value + CASE name WHEN 'items' THEN ? ELSE ? END WHERE name IN ('items', 'size')"
+
+
+Worth = list[tuple[str, float]]  # stems, and what each is worth
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,25 @@ class Words:
         return asked
 
     def scores(self, db: sqlite3.Connection, asked: Iterable[str], where: Where, limit: int) -> dict[int, float]:
-        """BM25 scores of the rows that have some of the stems, the best ``limit`` of those that ``where`` lets in."""
+        """BM25 scores of the rows that have some of the stems, the best ``limit`` of those that ``where`` lets in.
+
+        What it costs is bounded: the rarest stems say which rows there are, and the common ones only add to the scores
+        of the best of these. Of a stem that is common and all there is, the newest rows are looked at."""
         items, size = (row[0] for row in db.execute(_TOTALS))
-        worth = _worth(db, asked, items)
-        if not worth:
+        rare, common = _worth(db, asked, items)
+        if not rare:
             return {}
         mean = max(size / items, 1.0) if items else 1.0
-        if not where.sql:
-            return dict(_scored(db, worth, mean, Where(), limit))
-        some = _scored(db, worth, mean, Where(), limit * _SPARE)
-        kept = where.keep(db, some)
+        some = _scored(db, rare, mean, Where(), limit * _SPARE)
+        kept = where.keep(db, some) if where.sql else some
         if len(kept) < limit and len(some) == limit * _SPARE:
-            kept = _scored(db, worth, mean, where, limit)
-        return dict(kept[:limit])
+            kept = _scored(db, rare, mean, where, 2 * limit)
+        scores = dict(kept[: 2 * limit])
+        for word, worth in common:
+            sql = f"SELECT n, {_SCORE} FROM posting p WHERE word = ? AND n IN ({marks(scores)})"  # noqa: S608 - question marks and our own constants
+            for n, more in db.execute(sql, (worth, mean, word, *scores)):
+                scores[n] += more
+        return dict(sorted(scores.items(), key=lambda one: (-one[1], one[0]))[:limit])
 
     def named(self, db: sqlite3.Connection, asked: Mapping[str, list[str]], rows: Sequence[int]) -> dict[int, set[str]]:
         """Which of the words asked for each row has."""
@@ -138,39 +149,32 @@ class Words:
         return found
 
 
-def marks(values: Sequence[Any]) -> str:
+def marks(values: Collection[Any]) -> str:
     """A question mark for each, as SQL wants them."""
     return ",".join("?" * len(values))
 
 
-def _worth(db: sqlite3.Connection, asked: Iterable[str], items: int) -> dict[str, float]:
-    """What each stem is worth (its inverse frequency): the rarest ones, as many as may be scored."""
-    found = []
-    for stem in asked:
-        (count,) = db.execute("SELECT COUNT(*) FROM posting WHERE word = ?", (stem,)).fetchone()
-        if count:
-            found.append((count, stem))
-    worth: dict[str, float] = {}
+def _worth(db: sqlite3.Connection, asked: Iterable[str], items: int) -> tuple[Worth, Worth]:
+    """What each stem is worth (its inverse frequency): the rarest ones, as many as may be looked up, and the rest."""
+    counted = "SELECT COUNT(*) FROM (SELECT 1 FROM posting WHERE word = ? LIMIT ?)"
+    found = sorted((db.execute(counted, (stem, 4 * _MOST_POSTINGS)).fetchone()[0], stem) for stem in asked)
+    rare: Worth = []
+    common: Worth = []
     room = _MOST_POSTINGS
-    for count, stem in sorted(found):
-        if worth and count > room:
-            break
-        room -= count
-        worth[stem] = math.log(1 + (items - count + 0.5) / (count + 0.5))
-    return worth
+    for count, stem in found:
+        if count:
+            into = common if rare and count > room else rare
+            into.append((stem, math.log(1 + (items - count + 0.5) / (count + 0.5))))
+            room -= count
+    return rare, common
 
 
-def _scored(
-    db: sqlite3.Connection, worth: Mapping[str, float], mean: float, where: Where, limit: int
-) -> list[tuple[int, float]]:
-    """BM25 in one statement. Hits and sizes are in half words, hence the doubled constant."""
-    cases = " ".join("WHEN ? THEN ?" for _ in worth)
-    score = f"(CASE p.word {cases} END) * p.hits * {_K1 + 1} / (p.hits + {2 * _K1} * ({1 - _B} + {_B} * p.size / ?))"
-    join = "JOIN item i ON i.n = p.n" if where.sql else ""
-    given = [value for pair in worth.items() for value in pair]
-    # Only question marks, constants of this module and conditions of ours are put in.
-    sql = (
-        f"SELECT p.n, SUM({score}) AS s FROM posting p {join} WHERE p.word IN ({marks(list(worth))})"  # noqa: S608
-        f" {'AND ' + where.sql if where.sql else ''} GROUP BY p.n ORDER BY s DESC, p.n LIMIT ?"
-    )
-    return db.execute(sql, (*given, mean, *worth, *where.values, limit)).fetchall()
+def _scored(db: sqlite3.Connection, worth: Worth, mean: float, where: Where, limit: int) -> list[tuple[int, float]]:
+    """The best rows by the given stems."""
+    join, more = ("JOIN item i ON i.n = p.n", f"AND {where.sql}") if where.sql else ("", "")
+    # Only constants of this module and conditions of ours are put in.
+    one = f"SELECT p.n AS n, {_SCORE} AS s FROM posting p {join} WHERE p.word = ? {more} ORDER BY p.n DESC LIMIT ?"  # noqa: S608
+    every = " UNION ALL ".join([f"SELECT * FROM ({one})"] * len(worth))  # noqa: S608 - made above
+    given = [value for stem, value in worth for value in (value, mean, stem, *where.values, _MOST_POSTINGS)]
+    sql = f"SELECT n, SUM(s) AS s FROM ({every}) GROUP BY n ORDER BY s DESC, n LIMIT ?"  # noqa: S608 - made above
+    return db.execute(sql, (*given, limit)).fetchall()
