@@ -27,16 +27,14 @@ from shared.errors import Conflict as NotNow
 from shared.memory.chunks import read_change
 from shared.memory.conflicts import Cell, Conflict, Version, find, in_order
 from shared.memory.difference import pieces
-from shared.memory.item import Edit, Item, applied, check
+from shared.memory.first import first_change
+from shared.memory.item import EDITED, INTEGERS, STRINGS, Edit, Item, applied, check
 from shared.memory.stamp import check_stamp, stamp, written
 
 __all__ = ["NAMES", "Conflict", "Document", "Edit", "Version", "create", "open_item"]
 
-_STRINGS = ("kind", "scope", "source", "sensitivity", "subject")
-_INTEGERS = ("confidence", "valid_from", "expires_at")
-_NEEDED = frozenset((*_STRINGS, *_INTEGERS, "text", "fields", "tags"))
+_NEEDED = frozenset((*STRINGS, *INTEGERS, "text", "fields", "tags"))
 NAMES = _NEEDED | {"pinned"}  # all that may stand in a document's root
-_EDITED = ("kind", "source", "sensitivity", "subject", *_INTEGERS)
 _STR, _INT, _TRUTH = core.ScalarType.Str, core.ScalarType.Int, core.ScalarType.Boolean
 _NUMBERS = (core.ScalarType.Int, core.ScalarType.Uint, core.ScalarType.F64)
 
@@ -59,12 +57,9 @@ class Document:
         person or ``run ID``. Raises ``BadInput('memory.item')`` or ``BadInput('memory.stamp')``."""
         check(item)
         check_stamp(at, by)
-        with _guarded():
-            document = core.Document(actor)
-            with document.transaction() as tx:
-                _write_item(tx, item)
-            (change,) = document.get_changes([])
-        return cls([_stamped(change, at, by)], actor)
+        made = cls([first_change(item, actor, at=at, by=by)], actor)
+        made._item = msgspec.structs.replace(item, tags=sorted(set(item.tags)))
+        return made
 
     @classmethod
     def imported(cls, item: Item, actor: bytes) -> Document:
@@ -163,7 +158,7 @@ class Document:
         contested = {conflict.field for conflict in self.conflicts()}
         changed: dict[str, Any] = {
             name: getattr(then, name)
-            for name in (*_EDITED, "text", "pinned")
+            for name in (*EDITED, "text", "pinned")
             if name in contested or getattr(then, name) != getattr(now, name)
         }
         fields: dict[str, str | None] = {
@@ -253,22 +248,6 @@ def _stamped(change: core.Change, at: int, by: str) -> bytes:
 # Writing. All that is written between two heads is one change.
 
 
-def _write_item(tx: core.Transaction, item: Item) -> None:
-    for name in _STRINGS:
-        tx.put(core.ROOT, name, _STR, getattr(item, name))
-    for name in _INTEGERS:
-        tx.put(core.ROOT, name, _INT, getattr(item, name))
-    _write_text(tx, item.text)
-    fields = tx.put_object(core.ROOT, "fields", core.ObjType.Map)
-    for name, value in sorted(item.fields.items()):
-        tx.put(fields, name, _STR, value)
-    tags = tx.put_object(core.ROOT, "tags", core.ObjType.Map)
-    for tag in sorted(set(item.tags)):
-        tx.put(tags, tag, _TRUTH, True)
-    if item.pinned:
-        tx.put(core.ROOT, "pinned", _TRUTH, True)
-
-
 def _write_text(tx: core.Transaction, text: str) -> None:
     """A new text, in the place of any that is there."""
     at = tx.put_object(core.ROOT, "text", core.ObjType.Text)
@@ -277,7 +256,7 @@ def _write_text(tx: core.Transaction, text: str) -> None:
 
 
 def _write_edit(tx: core.Transaction, edit: Edit, contested: set[str]) -> None:
-    for name in _EDITED:
+    for name in EDITED:
         wanted = getattr(edit, name)
         if wanted is not None:
             _put(tx, core.ROOT, name, _STR if isinstance(wanted, str) else _INT, wanted, again=name in contested)
@@ -336,8 +315,8 @@ def _read(document: core.Document, heads: Heads) -> Item:
         marked = document.keys(tags, heads)
         if not all(_scalar(document, tags, tag, heads, _TRUTH) for tag in marked):
             raise _odd("a memory item has a tag that is not set")
-        plain: dict[str, Any] = {name: _string(document, core.ROOT, name, heads) for name in _STRINGS}
-        plain |= {name: _integer(document, name, heads) for name in _INTEGERS}
+        plain: dict[str, Any] = {name: _string(document, core.ROOT, name, heads) for name in STRINGS}
+        plain |= {name: _integer(document, name, heads) for name in INTEGERS}
         return Item(
             **plain,
             text=document.text(_object_id(document, "text", heads), heads),

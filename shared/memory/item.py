@@ -14,6 +14,9 @@ TEXT_CHARS = 100_000
 NAME_CHARS = 1_000  # source, subject, scope, sensitivity, the name of a field, a tag
 FIELD_CHARS = 10_000
 PARTS = 64  # fields, and as many tags
+STRINGS = ("kind", "scope", "source", "sensitivity", "subject")  # in the order in which a document has them
+INTEGERS = ("confidence", "valid_from", "expires_at")
+EDITED = (*(name for name in STRINGS if name != "scope"), *INTEGERS)  # an item stays in its scope
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,8 +57,7 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def applied(item: Item, edit: Edit) -> Item:
     """What an item says after an edit. A tag that is both added and removed is added."""
-    plain = ("text", "kind", "source", "sensitivity", "subject", "confidence", "valid_from", "expires_at", "pinned")
-    changed = {name: value for name in plain if (value := getattr(edit, name)) is not None}
+    changed = {name: value for name in (*EDITED, "text", "pinned") if (value := getattr(edit, name)) is not None}
     fields = {name: value for name, value in {**item.fields, **edit.fields}.items() if value is not None}
     tags = (set(item.tags) - set(edit.remove_tags)) | set(edit.add_tags)
     return msgspec.structs.replace(item, **changed, fields=fields, tags=sorted(tags))

@@ -37,12 +37,12 @@ def stamp(raw: bytes, *, deps: int, actor: bytes, seq: int, start_op: int, at: i
     ``deps`` is how many changes it builds on; with actor, ``seq`` and ``start_op`` it says where the header ends.
     """
     begin = 9 + _length(raw, 9)
-    place = begin + len(_leb(deps)) + 32 * deps + len(_leb(len(actor))) + len(actor) + len(_leb(seq) + _leb(start_op))
+    place = begin + len(leb(deps)) + 32 * deps + len(leb(len(actor))) + len(actor) + len(leb(seq) + leb(start_op))
     if raw[:4] != _MAGIC or raw[8] != _CHANGE or raw[place : place + 2] != b"\x00\x00":
         raise Tampered("memory.document", "the codec made an odd change", advice="reinstall Outrider")
-    name = _message(at, by).encode()
-    body = b"".join((raw[begin:place], _signed(at // _SECOND), _leb(len(name)), name, raw[place + 2 :]))
-    tail = bytes([_CHANGE]) + _leb(len(body)) + body
+    name = message(at, by).encode()
+    body = b"".join((raw[begin:place], signed_leb(seconds(at)), leb(len(name)), name, raw[place + 2 :]))
+    tail = bytes([_CHANGE]) + leb(len(body)) + body
     return _MAGIC + hashlib.sha256(tail).digest()[:4] + tail
 
 
@@ -56,20 +56,19 @@ def written(time: int, message: str) -> tuple[int, str]:
     return min(second + int(found[2]), _MOST), (found[1] or "")[:BY_CHARS]
 
 
-def _message(at: int, by: str) -> str:
+def seconds(at: int) -> int:
+    """The time of a change that was made at ``at`` (µs)."""
+    return at // _SECOND
+
+
+def message(at: int, by: str) -> str:
+    """The message of a change that ``by`` made at ``at`` (µs)."""
     fraction = at % _SECOND
     return " ".join([*([by] if by else []), f".{fraction:06}"]) if fraction else by
 
 
-def _length(raw: bytes, at: int) -> int:
-    """How many bytes a LEB128 number takes."""
-    size = 1
-    while raw[at + size - 1] & 0x80:
-        size += 1
-    return size
-
-
-def _leb(number: int) -> bytes:
+def leb(number: int) -> bytes:
+    """A number in LEB128, the shortest spelling."""
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
@@ -78,11 +77,19 @@ def _leb(number: int) -> bytes:
     return bytes(out)
 
 
-def _signed(number: int) -> bytes:
-    """As ``_leb``; the highest bit of the last seven is the sign."""
+def signed_leb(number: int) -> bytes:
+    """As ``leb``; the highest bit of the last seven is the sign."""
     out = bytearray()
-    while number >= 0x40:
+    while not -0x40 <= number < 0x40:
         out.append(number & 0x7F | 0x80)
         number >>= 7
-    out.append(number)
+    out.append(number & 0x7F)
     return bytes(out)
+
+
+def _length(raw: bytes, at: int) -> int:
+    """How many bytes a LEB128 number takes."""
+    size = 1
+    while raw[at + size - 1] & 0x80:
+        size += 1
+    return size

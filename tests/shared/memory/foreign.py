@@ -6,7 +6,9 @@ from typing import Any
 
 from automerge import core
 
+from shared.memory import Item
 from shared.memory.document import Document
+from shared.memory.item import INTEGERS, STRINGS
 
 Write = tuple[Any, ...]  # what to do, where ("kind" or "fields/lane"), and with what
 _KINDS = {str: core.ScalarType.Str, int: core.ScalarType.Int, bool: core.ScalarType.Boolean, float: core.ScalarType.F64}
@@ -21,6 +23,29 @@ def change(document: Document, actor: bytes, writes: list[Write]) -> bytes:
         for write in writes:
             _write(tx, *write)
     (made,) = native.get_changes(before)
+    return bytes(made.raw_bytes)
+
+
+def first_change(item: Item, actor: bytes) -> bytes:
+    """An item's first change as the codec writes it, operation by operation, at no time and by nobody."""
+    native = core.Document(actor)
+    with native.transaction() as tx:
+        for name in STRINGS:
+            tx.put(core.ROOT, name, core.ScalarType.Str, getattr(item, name))
+        for name in INTEGERS:
+            tx.put(core.ROOT, name, core.ScalarType.Int, getattr(item, name))
+        text = tx.put_object(core.ROOT, "text", core.ObjType.Text)
+        for place, letter in enumerate(item.text):
+            tx.insert(text, place, core.ScalarType.Str, letter)
+        fields = tx.put_object(core.ROOT, "fields", core.ObjType.Map)
+        for name, value in sorted(item.fields.items()):
+            tx.put(fields, name, core.ScalarType.Str, value)
+        tags = tx.put_object(core.ROOT, "tags", core.ObjType.Map)
+        for tag in sorted(set(item.tags)):
+            tx.put(tags, tag, core.ScalarType.Boolean, True)
+        if item.pinned:
+            tx.put(core.ROOT, "pinned", core.ScalarType.Boolean, True)
+    (made,) = native.get_changes([])
     return bytes(made.raw_bytes)
 
 
