@@ -16,7 +16,7 @@ from edge_agent.memory.forgetting import Forgetting
 from edge_agent.memory.items import SENT
 from shared import limits
 from shared.errors import Conflict, OutriderError
-from shared.memory.chunks import read_change
+from shared.memory.chunks import ParsedChange, read_change
 from shared.memory.feed import Change, Rejected, Tombstone, change, change_hash, chunk_of
 from shared.memory.stamp import written
 
@@ -179,7 +179,7 @@ class Feeds(Forgetting):
         db.execute("SAVEPOINT item")
         try:
             self._keep(db, item, scope, chunks, SENT)
-            code = self._rebuild(db, item, scope, [written(c.time, c.message)[0] for c in map(read_change, chunks)])
+            code = self._rebuild(db, item, scope, [read_change(chunk) for chunk in chunks])
         except OutriderError as error:
             code = error.code
         if code:
@@ -189,8 +189,8 @@ class Feeds(Forgetting):
             taken.items.append(item)
         db.execute("RELEASE item")
 
-    def _rebuild(self, db: sqlite3.Connection, item: str, scope: str, times: list[int]) -> str:
-        """Derive an item from all its changes; return why that cannot be, or nothing."""
+    def _rebuild(self, db: sqlite3.Connection, item: str, scope: str, came: list[ParsedChange]) -> str:
+        """Derive an item from all its changes, ``came`` among them; return why that cannot be, or nothing."""
         from shared.memory.document import Document
 
         rows = db.execute("SELECT data FROM chunk WHERE item = ? ORDER BY k", (item,)).fetchall()
@@ -200,7 +200,9 @@ class Feeds(Forgetting):
             return ""  # none of them stands on its own yet: they wait
         if document.item().scope != scope:
             return "memory.other-scope"
-        if not self._derive(db, item, scope, document, *times):
+        times = {change.hash: written(change.time, change.message)[0] for change in came}
+        begun = [times[change.hash] for change in came if not change.deps]
+        if not self._derive(db, item, scope, document, *times.values(), begun=begun):
             return "memory.erased"
         return ""
 

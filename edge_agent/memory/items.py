@@ -130,7 +130,7 @@ class Items(Base):
             if chunk is None:
                 return None
             self._keep(db, id, scope, [chunk], UNSENT)
-            if not self._derive(db, id, scope, document, at):
+            if not self._derive(db, id, scope, document, at, begun=()):
                 raise erased()
             return change_hash(chunk)
 
@@ -162,14 +162,25 @@ class Items(Base):
             [(id, scope, bytes.fromhex(change_hash(chunk)), chunk, state) for chunk in chunks],
         )
 
-    def _derive(self, db: sqlite3.Connection, id: str, scope: str, document: Document, *times: int) -> bool:
+    def _derive(
+        self,
+        db: sqlite3.Connection,
+        id: str,
+        scope: str,
+        document: Document,
+        *times: int,
+        begun: Iterable[int] | None = None,
+    ) -> bool:
         """Make all that is derived from a document anew. False where a tombstone forbids what the item now is; the
-        caller undoes or erases. ``times`` are those of the changes that came."""
+        caller undoes or erases. ``times`` are those of the changes that came, ``begun`` of those among them that build
+        on nothing, where that is not all of them: an item is as old as they are, whatever the clocks of its editors
+        said. The hub counts so too, and both must erase the same."""
         item = document.item()
         old = db.execute(
             "SELECT n, text, embedded, made_at, changed_at, pinned FROM item WHERE id = ?", (id,)
         ).fetchone()
-        made_at = min([*times, old[3]] if old else times)
+        roots = list(times if begun is None else begun)
+        made_at = min([*roots, old[3]] if old else roots or times)
         if not self._welcome(db, scope, item, made_at):
             return False
         changed_at = max(*times, old[4] if old else 0, 0)

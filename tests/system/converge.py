@@ -73,6 +73,8 @@ def _share(job: tuple[int, int, int, int, str]) -> tuple[int, list[str], Counter
             faulty, counted = play(seed, folder, hub_home, steps)
             found += faulty
             counts += counted
+            if bug and found:  # one is enough to know
+                break
     gc.collect()
     return seeds, found, counts
 
@@ -82,7 +84,7 @@ def run(
 ) -> tuple[list[str], Counter[str]]:
     """So many worlds; their faults, and what happened in them."""
     began = told = time.monotonic()
-    size = max(1, min(50, seeds // jobs))
+    size = seeds if bug else max(1, min(10, seeds // jobs))
     work = [(at, min(size, first + seeds - at), 1, steps, bug) for at in range(first, first + seeds, size)]
     found: list[str] = []
     counts: Counter[str] = Counter()

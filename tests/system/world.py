@@ -85,7 +85,7 @@ class Device:
         self.open()
 
     def open(self) -> None:
-        self.memory = Memory(self.home / "memory.sqlite3")
+        self.memory = Memory(self.home / "memory.sqlite3", random=self.world.bytes)
         self.replica = Replica(
             self.memory, self.world.opened, self.world.hub.public, now=self.now, outside=self._outside
         )

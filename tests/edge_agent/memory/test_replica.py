@@ -254,6 +254,22 @@ def test_a_tombstone_is_obeyed_and_its_receipt_repeated_until_it_is_in_the_log(r
     assert [fact.code for fact in rig.facts() if isinstance(fact, MemoryRefused)] == ["memory.erased"]
 
 
+def test_an_editor_whose_clock_is_behind_makes_nothing_older(rig: Rig) -> None:
+    """A tombstone of a scope spares what was begun after it; hub and devices must agree on when that was."""
+    rig.meet()
+    document = theirs()
+    late = AT - 10_000_000
+    edit = document.edit(Edit(add_tags=["late"]), at=late, by="slow")
+    assert edit is not None
+    rig.come(record(1, document.changes()[0]), record(2, edit))
+    mine_too, _ = mine(rig)
+    rig.memory.edit(mine_too, Edit(add_tags=["late"]), at=late, by="slow")
+    made = Tombstone("tmb_" + "b" * 24, "scope", "team/red", "", "", "", "", AT - 7_000_000, "mara", "asked")
+    rig.come(Record(9, "", tombstone=seal_tombstone(made, HUB)))
+    assert rig.facts() == [MemoryErased(tombstones=[made.id], items=0)]
+    assert {item.id for item in rig.memory.items()} == {MEM, mine_too}
+
+
 @pytest.mark.parametrize("bad", ["key", "scope"])
 def test_a_tombstone_that_the_hub_did_not_sign_for_this_scope_is_noted_and_not_obeyed(rig: Rig, bad: str) -> None:
     rig.meet()
