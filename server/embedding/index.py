@@ -18,7 +18,7 @@ import msgspec
 
 from server.embedding.encoder import Encoder
 from server.embedding.folder import describe
-from server.embedding.shelf import Filter, Shelf, Shown, Stale
+from server.embedding.shelf import Filter, Shelf, Shown, Stale, key
 from server.embedding.words import asked, bm25
 from server.store import Store
 from shared.errors import BadInput, OutriderError, Unavailable
@@ -28,7 +28,7 @@ from shared.memory.vector import Embedding
 _BATCH = 16  # items in one step: bounds how long a question waits behind it
 _CANDIDATES = 200  # the best of each way that are mixed
 _ROWS = 8192  # vectors compared at a time: 3 MB
-_POLL_S = 5.0
+_POLL_S = 30.0  # a net below `wake`
 _RETRY_S = 60.0
 _WAIT_S = 2.0  # a question waits no longer for its vector
 _QUESTION_CHARS = 2_000
@@ -215,13 +215,16 @@ class TeamIndex:
         wanted = np.frombuffer(question.values, np.int8).astype(np.float32) * (question.scale / 1e9)
         near: dict[str, float] = {}
         kept: dict[str, float] = {}
-        for names, vectors in self._shelf.vectors(self._model, where, _ROWS):
-            rows = np.frombuffer(b"".join(one.values for one in vectors), np.int8).reshape(len(vectors), -1)
-            scales = np.array([one.scale for one in vectors], np.float32) / 1e9
+        for part in self._shelf.vectors(self._model, where, _ROWS):
+            rows = np.frombuffer(b"".join([row[2] for row in part]), np.int8).reshape(len(part), -1)
+            scales = np.array([row[3] for row in part], np.float32) / 1e9
             scores = (rows.astype(np.float32) @ wanted) * scales
-            top = np.argsort(-scores, kind="stable")[:_CANDIDATES]
-            near = _best(near | {names[place]: float(scores[place]) for place in top})
-            kept |= {name: float(score) for name, score in zip(names, scores, strict=True) if name in also}
+            for place in np.argsort(-scores, kind="stable")[:_CANDIDATES]:
+                near[key(part[place][0], part[place][1])] = float(scores[place])
+            near = _best(near)
+            if also:
+                names = (key(row[0], row[1]) for row in part)
+                kept |= {name: float(scores[place]) for place, name in enumerate(names) if name in also}
         return kept | near
 
 

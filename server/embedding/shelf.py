@@ -7,6 +7,7 @@ that check, so that a vector never outlives the item it speaks of; erasing an it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
@@ -141,8 +142,8 @@ class Shelf:
                 lengths[name] = long
         return Postings(found, lengths, int(items), int(length or 0) / max(int(items), 1))
 
-    def vectors(self, model: str, where: Filter, rows: int) -> Iterator[tuple[list[str], list[Embedding]]]:
-        """All vectors of the model there, some ``rows`` at a time."""
+    def vectors(self, model: str, where: Filter, rows: int) -> Iterator[Sequence[Any]]:
+        """All vectors of the model there, some ``rows`` at a time: scope, item, and an ``Embedding``'s two parts."""
         made = MEMORY_VECTORS.c
         query = (
             select(made.scope, made.item, made.data, made.scale)
@@ -150,8 +151,7 @@ class Shelf:
             .where(made.model == model, made.scope.in_(where.scopes), where.where)
         )
         with self._store.read() as conn:
-            for part in conn.execution_options(yield_per=rows).execute(query).partitions():
-                yield [key(row[0], row[1]) for row in part], [Embedding(bytes(row[2]), row[3]) for row in part]
+            yield from conn.execution_options(yield_per=rows).execute(query).partitions()
 
     def show(self, keys: Sequence[str]) -> dict[str, Shown]:
         """The items behind keys; those erased since are left out."""

@@ -39,6 +39,7 @@ from edge_agent.models.store import ModelStore
 from server.embedding.judging import ndcg, recall
 from shared.codec import hex_sha256
 from shared.memory import Item, item_id
+from shared.memory.vector import Embedding
 
 CACHE = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider")).expanduser()
 PACKAGE, INNER = "cherche==2.2.1", "cherche-2.2.1/cherche/data/semanlink/"
@@ -175,8 +176,8 @@ async def hub(given: Set, path: Path) -> dict[str, list[Ranking]]:
         index, plain = (TeamIndex(store, one, clock=lambda: NOW, wait_s=60) for one in (path, None))
         while await index.step():
             pass
-        found = list(Shelf(store).vectors((await index.status()).model, Filter(scopes, NOW), 100_000))
-        names, every = [name.split("\n")[1] for name in found[0][0]], matrix(found[0][1])
+        (found,) = Shelf(store).vectors((await index.status()).model, Filter(scopes, NOW), 100_000)
+        names, every = [row[1] for row in found], matrix([Embedding(*row[2:]) for row in found])
         encoder = Encoder(path)
         ways: dict[str, list[Ranking]] = {"words": [], "meaning": [], "mix": []}
         for question, _ in given.questions:
