@@ -126,7 +126,10 @@ class Connection:
             if isinstance(error, OutriderError):
                 await refuse(self._socket, error, self._name, self._client)
                 return
-        await close(self._socket, GOING_AWAY if self._stopped.done() else NORMAL)
+        if self._stopped.done():  # and whatever failed because of it is no news
+            await close(self._socket, GOING_AWAY)
+            return
+        await close(self._socket, NORMAL)
         for error in errors:
             if not isinstance(error, WebSocketDisconnect):
                 raise error

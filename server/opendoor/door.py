@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from server.bus import Bus
 from server.doors import PATH, Door, Doors
-from server.opendoor.connection import Connection, Rate, refuse
+from server.opendoor.connection import GOING_AWAY, Connection, Rate, close, refuse
 from server.opendoor.documents import Document, Documents, Keeper
 from shared.errors import OutriderError, Refused
 
@@ -51,6 +51,7 @@ class OpenDoor:
         self._rate = rate or Rate()
         self._most = connections
         self._connected: set[Connection] = set()
+        self._closed = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="opendoor")
 
     def router(self) -> APIRouter:
@@ -62,11 +63,16 @@ class OpenDoor:
         """Let every client go, as the hub stops. Call it in the event loop."""
         for connection in list(self._connected):
             connection.finish()
+        self._closed = True
+        self._threads.shutdown(wait=False)
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, whole."""
         token = take_token(socket)
         await socket.accept()
+        if self._closed:
+            await close(socket, GOING_AWAY)
+            return
         try:
             if len(self._connected) >= self._most:
                 raise Refused("door.full", "too many clients are connected", advice="try again later")

@@ -137,6 +137,7 @@ def serve(hublog: HubLog, bus: Bus, memory: Shelf) -> Iterator[Callable[..., Pla
             bus.close()
             server.should_exit = True
             thread.join(30)
+            door.close()
             bound.close()
             assert not thread.is_alive()
 
