@@ -46,7 +46,8 @@ class Base:
         self._closing.close()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after each commit of this process, in the thread that made it."""
+        """Call ``listener`` after each commit of this process that changed items or left something to tell the hub, in
+        the thread that made it."""
         self._listeners.append(listener)
 
     def new_actor(self) -> None:
@@ -56,7 +57,7 @@ class Base:
 
     @property
     def version(self) -> int:
-        """Grows with every change since it was opened, by this process or another."""
+        """Grows with every change of items or vectors since it was opened, by this process or another."""
         return self._changes + int(self._all("PRAGMA data_version")[0][0])
 
     def _begin(self) -> None:
@@ -97,12 +98,13 @@ class Base:
             except BaseException:
                 self._undo()
                 raise
-            self._changes += 1
+            self._changes += moves.any
             if said is not None:
                 self._beside.write(*said)
             self._moved(moves)
-        for listener in self._listeners:
-            listener()
+        if moves.rows or moves.gone or moves.asked:
+            for listener in self._listeners:
+                listener()
 
     def _moved(self, moves: Moves) -> None:
         """What a commit changed, for whoever keeps a cache."""

@@ -146,6 +146,7 @@ class Feeds(Forgetting):
         """Keep what the hub is to be asked to forget. Asking twice under one id is one wish."""
         with self._change() as db:
             db.execute("INSERT OR IGNORE INTO wish VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(wish))
+            self._moves.asked = True
 
     def wishes(self) -> list[Wish]:
         """What was not answered yet, the oldest first."""

@@ -19,9 +19,16 @@ class Traits:
 
 @dataclass
 class Moves:
-    """By row number of the item: what it became; which went; whose vectors went; the vectors that came, by part."""
+    """By row number of the item: what it became; which went; whose vectors went; the vectors that came, by part.
+    ``asked`` is whether there is something new to tell the hub."""
 
     rows: dict[int, Traits] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
     stripped: list[int] = field(default_factory=list)
     vectors: list[tuple[int, int, str, Embedding]] = field(default_factory=list)
+    asked: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether an item or a vector is not as it was."""
+        return bool(self.rows or self.gone or self.stripped or self.vectors)

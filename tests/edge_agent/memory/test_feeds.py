@@ -195,3 +195,19 @@ def test_wishes_stay_until_they_are_answered(pair: tuple[Memory, Memory]) -> Non
     assert one.wishes() == [sooner, later]
     one.wish_done(sooner.id)
     assert one.wishes() == [later]
+
+
+def test_listeners_hear_what_is_new_to_the_hub_and_what_came_from_it(pair: tuple[Memory, Memory]) -> None:
+    one, two = pair
+    heard: list[str] = []
+    one.listen(lambda: heard.append("one"))
+    two.listen(lambda: heard.append("two"))
+    written(one, 0)
+    two.take("team/site", one.outbox("team/site"), [], 1, now=9)
+    one.wish(Wish("tmb_" + "1" * 24, "item", "person", item="mem_" + "0" * 24))
+    assert heard == ["one", "two", "one"]
+    version = one.version
+    one.mark_sent(hashes(one.outbox("team/site")))
+    one.take("team/site", [], [], 2, now=9)
+    one.set_feeds({"team/site": "writer"})
+    assert heard == ["one", "two", "one"] and one.version == version
