@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from automerge import core
 
-from shared.errors import OutriderError, Tampered
+from shared.errors import BadInput, OutriderError, Tampered
 from shared.memory.chunks import ParsedChange
 from shared.memory.columns import hostile
 from shared.memory.document import Document
 from shared.memory.history import Known, check_history, incomplete
-from shared.memory.item import FIELD_CHARS, KINDS, PARTS, TEXT_CHARS, Item
+from shared.memory.item import PARTS, TEXT_CHARS, Item, check
 from shared.memory.screen import screen
 from shared.memory.verdict import Probe, Refusal, Task, Verdict
 
@@ -131,12 +132,17 @@ def _opened(document: Document) -> Item:
 
 
 def _check_item(item: Item) -> None:
-    """The bounds of an item, with room for edits that were each within them and merged, and for a text being typed."""
-    counts = (item.confidence <= 1000, len(item.text) <= 2 * TEXT_CHARS, len(item.fields) <= 4 * PARTS)
-    if item.kind not in KINDS or min(item.confidence, item.valid_from, item.expires_at) < 0 or not all(counts):
-        raise hostile("memory.hostile.item", "a change makes of its item one that is out of bounds")
-    if len(item.tags) > 4 * PARTS or any(len(value) > 2 * FIELD_CHARS for value in item.fields.values()):
-        raise hostile("memory.hostile.item", "a change makes of its item one that is out of bounds")
+    """The bounds of an item, so that it can be edited; with room for edits that were each within them and merged: twice
+    the text, or one that is just being typed anew, and four times as many fields and tags."""
+    fields = list(item.fields.items())
+    try:
+        for part in range(0, max(len(fields), len(item.tags), 1), PARTS):
+            some = {"fields": dict(fields[part : part + PARTS]), "tags": item.tags[part : part + PARTS]}
+            check(msgspec.structs.replace(item, text="-", **some))
+    except BadInput as error:
+        raise hostile("memory.hostile.item", f"a change puts its item out of bounds: {error.message}") from error
+    if len(item.text) > 2 * TEXT_CHARS or max(len(fields), len(item.tags)) > 4 * PARTS:
+        raise hostile("memory.hostile.item", "a change puts its item out of bounds: it is too large")
 
 
 def _unsound() -> Tampered:

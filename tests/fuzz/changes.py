@@ -63,7 +63,7 @@ class Mutator:
             case 0:
                 return dataclasses.replace(draft, seq=leb(number))
             case 1:
-                return dataclasses.replace(draft, start_op=leb(number))
+                return dataclasses.replace(draft, start_op=leb(chance.choice((number, 2**32 - chance.randrange(40)))))
             case 2:
                 start = chunks.read_change(self._drafts[0].built()).start_op
                 return dataclasses.replace(draft, start_op=leb(start + chance.randrange(60)))
@@ -134,7 +134,9 @@ class Mutator:
                 case 0 if rows:
                     rows[at - 1] = self._value(number, rows)
                 case 1:
-                    rows[at:at] = [self._value(number, rows)] * chance.choice((1, 2, 30, 5_000))
+                    rows[at:at] = [self._value(number, rows)] * chance.choice(
+                        (1, 2, 3, 30) if chance.random() < 0.98 else (5_000, 60_000)
+                    )
                 case 2:
                     del rows[at : at + chance.choice((1, 1, 3))]
                 case 3 if rows:

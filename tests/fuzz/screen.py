@@ -31,7 +31,7 @@ AT = 1_700_000_000_000_000
 THIRD = b"\x77" * 16
 _BATCH = 128
 _SLOW_SECONDS = 1.0  # of the processor: the machine may be busy
-_MEMORY = 2 * 1024**3
+_MEMORY = 1024**3
 
 Judge = Callable[[list[Task]], list[Verdict]]
 
