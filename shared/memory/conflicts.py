@@ -8,8 +8,10 @@ Text is different: edits of one text merge, and only a text put in the place of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import reduce
 from heapq import heapify, heappop, heappush
+from operator import or_
 
 import msgspec
 
@@ -71,26 +73,30 @@ def in_order(versions: Sequence[Version]) -> list[Version]:
     return found
 
 
-def find(versions: Sequence[Version], shown: Mapping[str, Cell], look: Look) -> list[Conflict]:
-    """The conflicts of an item, by name. ``versions`` are all its changes, oldest first; ``shown`` is how it looks now
-    and ``look(heads)`` how it looked to somebody who knew these changes and those before them."""
+def find(
+    versions: Sequence[Version], touching: Collection[str], shown: Mapping[str, Cell], look: Look
+) -> list[Conflict]:
+    """The conflicts of an item, by name. ``versions`` are all its changes, each after those it was made upon, and
+    ``touching`` the hashes of those that may have written a cell; ``shown`` is how the item looks now and
+    ``look(heads)`` how it looked to somebody who knew these changes and those before them."""
     start = _first_fork(versions)
     if start is None:
         return []
-    versions = versions[start:]
-    known = _known(versions)
-    writers: dict[str, list[int]] = {}
-    after: dict[int, Mapping[str, Cell]] = {}
-    for place, version in enumerate(versions):
-        before = look(version.parents)
-        after[place] = look((version.hash,))
-        for name in {**before, **after[place]}:
-            if before.get(name, _ABSENT) != after[place].get(name, _ABSENT):
-                writers.setdefault(name, []).append(place)
+    known = _known(versions[start:], touching)
+    after: dict[str, Mapping[str, Cell]] = {}
+    writers: dict[str, list[Version]] = {}
+    for version in versions[start:]:
+        if version.hash in touching:
+            before = look(version.parents)
+            after[version.hash] = look((version.hash,))
+            for name in {**before, **after[version.hash]}:
+                if before.get(name, _ABSENT) != after[version.hash].get(name, _ABSENT):
+                    writers.setdefault(name, []).append(version)
     found = []
-    for name, places in sorted(writers.items()):
-        last = [place for place in places if not any(known[other] >> place & 1 for other in places if other != place)]
-        values = [(after[place].get(name, _ABSENT), versions[place]) for place in last]
+    for name, wrote in sorted(writers.items()):
+        settled = reduce(or_, (known[version.hash][0] for version in wrote))
+        last = [version for version in wrote if not settled & known[version.hash][1]]
+        values = [(after[version.hash].get(name, _ABSENT), version) for version in last]
         if told := _told(name, shown.get(name, _ABSENT), values):
             found.append(Conflict(name, told))
     return found
@@ -125,14 +131,14 @@ def _first_fork(versions: Sequence[Version]) -> int | None:
     return start
 
 
-def _known(versions: Sequence[Version]) -> list[int]:
-    """For each change the changes its writer knew, as bits."""
-    place = {version.hash: number for number, version in enumerate(versions)}
-    known: list[int] = []
+def _known(versions: Sequence[Version], touching: Collection[str]) -> dict[str, tuple[int, int]]:
+    """For each change those of ``touching`` that its writer knew, as bits, and its own bit."""
+    known: dict[str, tuple[int, int]] = {}
+    bit = 1
     for version in versions:
         bits = 0
-        for parent in version.parents:
-            if parent in place:
-                bits |= known[place[parent]] | 1 << place[parent]
-        known.append(bits)
+        for before, own in (known[parent] for parent in version.parents if parent in known):
+            bits |= before | own
+        known[version.hash] = (bits, bit if version.hash in touching else 0)
+        bit <<= version.hash in touching
     return known

@@ -24,7 +24,8 @@ from automerge import core
 from shared.codec import canonical
 from shared.errors import BadInput, OutriderError, Tampered
 from shared.errors import Conflict as NotNow
-from shared.memory.chunks import read_change
+from shared.memory.chunks import ACTION, ACTIONS, KEY_STR, ParsedChange, read_change
+from shared.memory.columns import numbers
 from shared.memory.conflicts import Cell, Conflict, Version, find, in_order
 from shared.memory.difference import pieces
 from shared.memory.first import first_change
@@ -96,29 +97,31 @@ class Document:
 
     def history(self) -> list[Version]:
         """Every change, oldest first: after those it was made upon, and in the same order wherever it is asked."""
-        found = []
-        for change in map(read_change, self.changes()):
-            at, by = written(change.time, change.message)
-            found.append(Version(change.hash, change.actor, change.seq, at, by, change.deps))
-        return in_order(found)
+        return in_order([_version(read_change(chunk)) for chunk in self.changes()])
 
     def conflicts(self) -> list[Conflict]:
         """Fields written by several who did not know of each other, until a later edit settles them."""
         document = self._opened()
         with _guarded():
             heads = document.get_heads()
-            changes = document.get_changes([])
-            if len(heads) == 1 and all(len(change.deps) < 2 for change in changes):
+            if len(heads) == 1 and all(len(change.deps) < 2 for change in document.get_changes([])):
                 return []  # each was made upon the one before
-            texts = {(document.get(core.ROOT, "text", [change.hash]) or (None, None))[1] for change in changes}
+            parsed = [read_change(chunk) for chunk in self.changes()]
+            # A change without keys is about letters only, and these merge unless another text took their text's place.
+            keyed = {change.hash for change in parsed if KEY_STR in change.columns}
+            texts = {(document.get(core.ROOT, "text", [bytes.fromhex(name)]) or (None, None))[1] for name in keyed}
+            several = len(texts) > 1
             looks: dict[tuple[str, ...], dict[str, Cell]] = {}
 
             def look(at: tuple[str, ...]) -> dict[str, Cell]:
                 if at not in looks:
-                    looks[at] = _cells(document, [bytes.fromhex(head) for head in at], with_text=len(texts) > 1)
+                    looks[at] = _cells(document, [bytes.fromhex(head) for head in at], with_text=several)
                 return looks[at]
 
-            return find(self.history(), _cells(document, heads, with_text=len(texts) > 1), look)
+            made = sum(_texts_made(change) for change in parsed)
+            touching = keyed if made == 1 else {change.hash for change in parsed}
+            shown = _cells(document, heads, with_text=several)
+            return find([_version(change) for change in parsed], touching, shown, look)
 
     def item_at(self, version: str) -> Item:
         """What the item said to whoever made a change, right after it. Raises ``BadInput('memory.version')``."""
@@ -227,6 +230,17 @@ def _guarded() -> Iterator[None]:
                 "memory.incomplete", "changes that this one was made upon are missing", advice="wait for them"
             ) from error
         raise _odd("a memory item does not open") from error
+
+
+def _version(change: ParsedChange) -> Version:
+    at, by = written(change.time, change.message)
+    return Version(change.hash, change.actor, change.seq, at, by, change.deps)
+
+
+def _texts_made(change: ParsedChange) -> int:
+    """How many text objects a change makes: one is made with the item, others come from JavaScript."""
+    runs = numbers(change.columns.get(ACTION, b""))
+    return sum(times for action, times in runs if action is not None and ACTIONS[action] == "make-text")
 
 
 def _odd(said: str) -> Tampered:
