@@ -59,10 +59,13 @@ class Feeds(Forgetting):
     def outbox(
         self, scope: str, limit: int = limits.MEMORY_BATCH, size: int = limits.MEMORY_BATCH_BYTES
     ) -> list[Change]:
-        """Changes that the hub does not have, oldest first; at most ``limit``, and ``size`` bytes of base64 (one at
-        least). Of the scope ``device`` there are none, ever."""
+        """Changes that the hub does not have, item by item (it judges an item once for all of them), and of each the
+        oldest first; at most ``limit``, and ``size`` bytes of base64 (one at least). Of the scope ``device`` there are
+        none, ever."""
         found: list[Change] = []
-        rows = self._all("SELECT item, data FROM chunk WHERE scope = ? AND sent = 0 ORDER BY k LIMIT ?", scope, limit)
+        rows = self._all(
+            "SELECT item, data FROM chunk WHERE scope = ? AND sent = 0 ORDER BY item, k LIMIT ?", scope, limit
+        )
         for item, data in rows:
             made = change(item, data)
             size -= len(made.data)

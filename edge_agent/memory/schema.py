@@ -37,7 +37,7 @@ CREATE TABLE chunk (
     sent INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX chunk_hash ON chunk (item, hash);
-CREATE INDEX chunk_outbox ON chunk (scope, k) WHERE sent = 0;
+CREATE INDEX chunk_outbox ON chunk (scope, item, k) WHERE sent = 0;
 CREATE INDEX chunk_unsent ON chunk (hash) WHERE sent = 0;
 CREATE TABLE posting (
     word TEXT NOT NULL, n INTEGER NOT NULL, hits INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (word, n)
