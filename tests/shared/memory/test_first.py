@@ -21,14 +21,13 @@ def replaced(**changes: object) -> Item:
 
 
 @settings(deadline=None, max_examples=300)
-@given(ITEMS, st.booleans())
-@example(replaced(text="a"), False)
-@example(replaced(text="ab", tags=["t"], fields={"a": "b"}), True)
-@example(replaced(text="é😀x", fields={"a": "same", "b": "same"}, tags=["a", "b", "b"]), True)
-@example(replaced(source="note", sensitivity="note", valid_from=63, expires_at=64), False)
-@example(replaced(valid_from=2**63 - 1, expires_at=2**62), False)
-def test_the_bytes_are_the_codecs(item: Item, pinned: bool) -> None:
-    item = msgspec.structs.replace(item, pinned=pinned)
+@given(ITEMS)
+@example(replaced(text="a"))
+@example(replaced(text="ab", tags=["t"], fields={"a": "b"}, pinned=True))
+@example(replaced(text="é😀x", fields={"a": "same", "b": "same"}, tags=["a", "b", "b"]))
+@example(replaced(source="note", sensitivity="note", valid_from=63, expires_at=64))
+@example(replaced(valid_from=2**63 - 1, expires_at=2**62))
+def test_the_bytes_are_the_codecs(item: Item) -> None:
     chunk = first_change(item, ADA, at=0, by="")
     assert chunk == foreign.first_change(item, ADA)
     assert screen(chunk).seq == 1

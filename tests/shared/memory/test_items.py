@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.codec import unb64
 from shared.errors import BadInput, Tampered
-from shared.memory import KINDS, Item, check, item_id
+from shared.memory import KINDS, Edit, Item, check, item_id
 from shared.memory.document import create, open_item
-from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
+from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS, applied
 
 ACTOR = bytes(range(16))
 LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
@@ -33,6 +34,7 @@ ITEMS = st.builds(
     subject=TEXT,
     valid_from=TIME,
     expires_at=TIME,
+    pinned=st.booleans(),
 )
 PLAIN = Item(kind="note", text="The desk opens at nine.", source="test")
 
@@ -51,6 +53,30 @@ def test_an_id_is_what_is_said_and_from_where(item: Item) -> None:
     assert re.fullmatch("mem_[0-9a-f]{24}", name)
     assert item_id(msgspec.structs.replace(item, confidence=1, tags=["other"], fields={})) == name
     assert item_id(msgspec.structs.replace(item, text=item.text + "x")) != name
+
+
+def test_an_item_saved_before_items_could_be_pinned() -> None:
+    saved = unb64(
+        "hW9Kg5LqWkgA6AIBEAABAgMEBQYHCAkKCwwNDg8BxgN3kN7yGmcYs1CZlALfeCoYs4FV1IM7ZYseUGNEnowGAQIDAhMCIwJAAlYCDAEEAgcRBhMJ"
+        "FWYhAiMRNANCC1YVV0mAAQJ/AH8Bfyl/AH8AfwcACx4AAAscCX4mKAAMGwAAAgALfgAKGgEAAnUKY29uZmlkZW5jZQpleHBpcmVzX2F0BmZpZWxk"
+        "cwRraW5kBXNjb3BlC3NlbnNpdGl2aXR5BnNvdXJjZQdzdWJqZWN0BHRhZ3MEdGV4dAp2YWxpZF9mcm9tABx+BGxhbmUEcm9vZikAdAYCHlsBAn8C"
+        "I2F+AxsBAgILHAICAX8ABQF+AAQfAXwkFACGAQJmfuYBBgIAfxQcFn52AoQHAGRlY2lzaW9ucGVyc29ubm9ybWFscGFzdC5jc3Ygcm93IDEAUmVw"
+        "bGFjZSB0aGUgcm9vZiwgc2FtZSBwaXRjaGV4cHJlc3MpAAA=",
+        what="a document",
+    )
+    item = open_item(saved)
+    assert (item.text, item.fields, item.tags) == ("Replace the roof, same pitch", {"lane": "express"}, ["roof"])
+    assert not item.pinned and create(item, ACTOR) == saved
+
+
+def test_an_edit_applied() -> None:
+    item = msgspec.structs.replace(PLAIN, fields={"a": "1", "b": "2"}, tags=["x", "y"])
+    edit = Edit(kind="fact", fields={"a": None, "c": "3"}, add_tags=["z", "y"], remove_tags=["x", "y"], pinned=True)
+    assert applied(item, edit) == msgspec.structs.replace(
+        PLAIN, kind="fact", fields={"b": "2", "c": "3"}, tags=["y", "z"], pinned=True
+    )
+    assert applied(item, Edit()) == item
+    assert set(Edit.__struct_fields__) - {"add_tags", "remove_tags"} == set(Item.__struct_fields__) - {"scope", "tags"}
 
 
 def test_pinned_id() -> None:
