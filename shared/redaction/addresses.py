@@ -13,6 +13,7 @@ from shared.redaction.finding import Span
 
 _LOCAL = re.compile(r"(?:[\w!#$%&'*+/=?^`{|}~-]|\.(?!\.)){1,64}\Z")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_][^\W_]{1,23}(?![\w])")
+_AT = re.compile(r"[\[(] ?[Aa][Tt] ?[\])]")
 _SPELT = re.compile(
     r"(?<![\w.])([\w.+-]{1,64})[ ]?[\[(][ ]?at[ ]?[\])][ ]?(?:[\w-]{1,63}(?:\.|"
     r"[ ]?[\[(][ ]?dot[ ]?[\])][ ]?)){1,4}[a-z]{2,24}(?!\w)",
@@ -34,7 +35,7 @@ def emails(text: str) -> Iterator[Span]:
             ):
                 yield Span(start, domain.end(), "EMAIL", "email", 990)
         at = text.find("@", at + 1)
-    for match in _SPELT.finditer(text):
+    for match in _SPELT.finditer(text) if _AT.search(text) else ():
         yield Span(*match.span(), "EMAIL", "email.spelt", 880)
 
 
@@ -101,10 +102,11 @@ _TOLD = re.compile(
 
 
 def secrets(text: str) -> Iterator[Span]:
-    for match in _USERINFO.finditer(text):
+    address = "://" in text
+    for match in _USERINFO.finditer(text) if address and "@" in text else ():
         yield Span(*match.span(1), "SECRET", "secret.url", 980)
     parameters = set()
-    for match in _PARAMETER.finditer(text):
+    for match in _PARAMETER.finditer(text) if address else ():
         if _in_url(text, match.start()):
             parameters.add(match.start(1))
             yield Span(*match.span(1), "SECRET", "secret.parameter", 900)

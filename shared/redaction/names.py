@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from shared.redaction.finding import Span
 from shared.redaction.given import GIVEN
+from shared.redaction.worded import Worded, begins
 
 _UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĻĽŁŃŅŇŐŒŔŘŚŞŠŢŤŪŮŰŲŴŶŹŻŽ"
 _LOW = "a-zß-öø-ÿāăąćčďđēėęěğģīįıķĺļľłńņňőœŕřśşšţťūůűųŵŷźżžșț"
@@ -64,14 +65,13 @@ _NO_NAME = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 
-_TITLE = re.compile(
-    rf"(?<!\w)(?:(?i:mr|mrs|ms|mx|dr|prof|rev|hon|sgt|lt|capt|ald|sr|sra|srta|mme|mlle|dott|ing)\.?|(?i:miss|"
-    rf"professor|sir|dame|herrn?|frau|"
-    rf"monsieur|madame|mademoiselle|señora?|señorita|signora?|captain|sergeant|lieutenant|detective|inspector|"
-    rf"officer|judge|justice|"
-    rf"councillor|councilman|councilwoman|councilmember|alderman|alderwoman|senator|nurse|pastor|rabbi|imam|uncle|"
-    rf"aunt))"
-    rf"[ ](?:(?:Dr|Prof)\.?[ ]){{0,2}}({_NAME})"
+_TITLE = Worded(
+    r"mr\.?|mrs\.?|ms\.?|mx\.?|dr\.?|prof\.?|rev\.?|hon\.?|sgt\.?|lt\.?|capt\.?|ald\.?|sr\.?|sra\.?|srta\.?|mme\.?|"
+    r"mlle\.?|dott\.?|ing\.?|miss|professor|sir|dame|herrn?|frau|"
+    r"monsieur|madame|mademoiselle|señora?|señorita|signora?|captain|sergeant|lieutenant|detective|inspector|"
+    r"officer|judge|justice|councillor|councilman|councilwoman|councilmember|alderman|alderwoman|senator|nurse|"
+    r"pastor|rabbi|imam|uncle|aunt",
+    rf"[ ](?:(?:Dr|Prof)\.?[ ]){{0,2}}({_NAME})",
 )
 _FORM = (
     r"(?:applicant|co-?applicant|permit holder|full name|first name|last name|given name|family name|surname|"
@@ -97,27 +97,23 @@ _LABEL = re.compile(rf"(?<![\w-])(?i:{_FORM})(?:\(s\))?(?:'s name|[ ]name)?[ ]?\
 _LABELLED = re.compile(rf"[:=][ \t]{{0,4}}((?!(?i:{_FORM})[ ]?[:=])(?:{_REVERSED}|{_NAME}))")
 _LABEL_CHARS = 32
 _AND = re.compile(rf"(?:,[ ]|[ ](?:and|or|und|oder|et|ou|y|&)[ ]|,[ ](?:and|or)[ ]|;[ ])({_NAME})")
-_BY = re.compile(
-    rf"(?<!\w)(?i:signed(?: off)?|submitted|prepared|approved|reviewed|requested|reported|written|drafted|inspected|"
-    rf"filed|completed|issued|sent|"
-    rf"authored|co-?signed|witnessed|designed|drawn|owned|managed|led|supervised|interviewed|represented|accompanied|"
-    rf"hired|trained|"
-    rf"recommended|confirmed|made|paid|created|handled|conducted|countersigned|taken|called|unterzeichnet|"
-    rf"unterschrieben|signé) (?i:by|von|par)[ ](?:the[ ])?(?:(?i:mr|mrs|ms|dr)\.?[ ])?({_NAME})"
+_BY = Worded(
+    r"signed(?: off)?|submitted|prepared|approved|reviewed|requested|reported|written|drafted|inspected|filed|"
+    r"completed|issued|sent|authored|co-?signed|witnessed|designed|drawn|owned|managed|led|supervised|interviewed|"
+    r"represented|accompanied|hired|trained|recommended|confirmed|made|paid|created|handled|conducted|countersigned|"
+    r"taken|called|unterzeichnet|unterschrieben|signé",
+    rf" (?i:by|von|par)[ ](?:the[ ])?(?:(?i:mr|mrs|ms|dr)\.?[ ])?({_NAME})",
 )
-_TOWARDS = re.compile(
-    rf"(?<!\w)(?i:contact|ask(?: for)?|call|phone|ring|e-?mail|text|notify|remind|tell|told|met(?: with)?|"
-    rf"meet(?: with)?|meeting with|spoke (?:with|to)|"
-    rf"speak (?:with|to)|talk(?:ed)? (?:to|with)|reach out to|check with|behalf of|care of|attention of|cc|attn|"
-    rf"thanks to|thank|forward (?:it |this )?to|"
-    rf"assigned to|assign (?:it |this )?to|hand(?:ed)? (?:it )?(?:over )?to|report(?:s|ed)? to|belongs to|married to|"
-    rf"employee|tenant|"
-    rf"patient|client|customer|applicant|homeowner|landlord|architect|colleague|neighbou?r|cousin|brother|sister|"
-    rf"husband|wife|son|daughter|boss|"
-    rf"friend|assistant|manager|supervisor|engineer|inspector|contractor|owner|attorney|lawyer|witness|named|"
-    rf"interview with|letter from|"
-    rf"e-?mail from|call from|message from|note from|complaint from|request from|invoice from|payment from|letter to|"
-    rf"invited|hired)[ ]({_NAME})"
+_TOWARDS = Worded(
+    r"contact|ask(?: for)?|call|phone|ring|e-?mail|text|notify|remind|tell|told|met(?: with)?|meet(?: with)?|"
+    r"meeting with|spoke (?:with|to)|speak (?:with|to)|talk(?:ed)? (?:to|with)|reach out to|check with|behalf of|"
+    r"care of|attention of|cc|attn|thanks to|thank|forward (?:it |this )?to|assigned to|assign (?:it |this )?to|"
+    r"hand(?:ed)? (?:it )?(?:over )?to|report(?:s|ed)? to|belongs to|married to|employee|tenant|patient|client|"
+    r"customer|applicant|homeowner|landlord|architect|colleague|neighbou?r|cousin|brother|sister|husband|wife|son|"
+    r"daughter|boss|friend|assistant|manager|supervisor|engineer|inspector|contractor|owner|attorney|lawyer|witness|"
+    r"named|interview with|letter from|e-?mail from|call from|message from|note from|complaint from|request from|"
+    r"invoice from|payment from|letter to|invited|hired",
+    rf"[ ]({_NAME})",
 )
 _GREETING = re.compile(
     rf"(?:(?<=\n)|\A|(?<=[.!?,>\"] ))[ \t]{{0,4}}(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening|day)|"
@@ -133,9 +129,10 @@ _CLOSING = re.compile(
     rf"cordialement|bien à vous|saludos|atentamente|cordiali saluti|signed|"
     rf"/s/)[,.!]?[ \t]{{0,4}}[\n ]{{1,3}}(?:[-–][ ]?)?({_NAME})(?=[ \t]{{0,4}}(?:\n|\Z|[,|(]))"
 )
-_SELF = re.compile(
-    rf"(?<!\w)(?:(?i:my name is|my name's|this is|i am|i'm|call me|i, |me llamo|je m'appelle|ich heiße|mein name ist|"
-    rf"mi nombre es|mi chiamo)[ ]?)({_NAME})"
+_SELF = Worded(
+    r"my name is|my name's|this is|i am|i'm|call me|i, |me llamo|je m'appelle|ich heiße|mein name ist|mi nombre es|"
+    r"mi chiamo",
+    rf"[ ]?({_NAME})",
 )
 _DOES = re.compile(
     rf"(?<![\w.])({_NAME})(?=(?:,? (?i:\(?age[d]? \d|\d\d,|said|says|wrote|writes|called|emailed|e-mailed|phoned|"
@@ -156,7 +153,7 @@ _ROLE = re.compile(rf"(?<!\w)(?i:the|our|my|his|her|their) [a-z]{{3,20}}, ({_NAM
 _CAPITALS = re.compile(rf"(?<![\w.@-]){_PART}(?:[ ](?:{_PARTICLE}[ ])?{_PART}){{1,3}}(?![\w@])")
 
 # (rule, pattern, group, at least so many words, confidence)
-_CONTEXTS: tuple[tuple[str, re.Pattern[str], int, int, int], ...] = (
+_CONTEXTS: tuple[tuple[str, Worded | re.Pattern[str], int, int, int], ...] = (
     ("name.title", _TITLE, 1, 1, 920),
     ("name.label", _LABELLED, 1, 1, 900),
     ("name.by", _BY, 1, 1, 850),
@@ -183,8 +180,11 @@ def names(text: str) -> list[Span]:
 
 
 def _by_context(text: str) -> Iterator[Span]:
+    places, mailed = begins(text), "@" in text
     for rule, pattern, group, words, confidence in _CONTEXTS:
-        for match in pattern.finditer(text):
+        if rule == "name.mailed" and not mailed:
+            continue
+        for match in pattern.found(text, places) if isinstance(pattern, Worded) else pattern.finditer(text):
             place = match.start()
             if rule == "name.label" and not _LABEL.search(text, max(0, place - _LABEL_CHARS), place):
                 continue

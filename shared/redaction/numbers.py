@@ -24,6 +24,7 @@ from shared.redaction.checksums import (
     weighted,
 )
 from shared.redaction.finding import Span
+from shared.redaction.worded import Begins, Worded, begins
 
 _BEFORE = 40  # characters in which a word says what the number after it is
 
@@ -45,15 +46,15 @@ def _said(text: str, start: int, words: re.Pattern[str]) -> bool:
     return words.search(text, max(0, start - _BEFORE), start) is not None
 
 
-def _words(*words: str) -> re.Pattern[str]:
+def _words(*words: str) -> Worded:
     """Words that say what the number right after them is."""
     longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<![\w/])(?:{'|'.join(longest_first)})(?![a-z]){_NUMBER_WORD}", re.I)
+    return Worded("|".join(longest_first), rf"(?i:(?![a-z]){_NUMBER_WORD})", before=r"(?<![\w/])")
 
 
-def _after(words: re.Pattern[str], form: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+def _after(words: Worded, form: re.Pattern[str], text: str, places: Begins) -> Iterator[re.Match[str]]:
     """Where ``form`` stands right after one of the words."""
-    for word in words.finditer(text):
+    for word in words.found(text, places):
         if match := form.match(text, word.end()):
             yield match
 
@@ -78,7 +79,7 @@ _MOBILE = re.compile(r"(?<![\w.+/-])(?:07\d{9}|0[67]\d{8}|01[5-7]\d{8,9})(?![\w]
 _LOOSE = re.compile(r"(?<![\w.+/-])\(?\d(?:[ ()./-]{0,2}\d){5,13}(?![\w]|[./-]\d)" + _EXTENSION)
 _PHONE = _words(
     r"tel(?:e(?:phone|fon)\w*)?",
-    *(r"(?:mobile|cell|home|work|office|daytime|day|evening|contact)?[ ]?(?:tele)?phone", r"ph", r"mob(?:ile)?"),
+    *("phone", "telephone", r"ph", r"mob(?:ile)?"),
     *(
         r"cell(?:ular)?",
         r"fax",
@@ -86,7 +87,7 @@ _PHONE = _words(
         r"handy",
     ),
     *(r"ring", r"text(?:[ ](?:me|us))?(?:[ ](?:at|on))?", r"dial", r"reach(?:ed|able)?[ ]?\w{0,5}[ ](?:at|on|under)"),
-    *(r"whats ?app", r"signal", r"sms", r"rufnummer", r"mobil", r"t[eé]l(?:[eé]phone|[eé]fono)?", r"portable"),
+    *(r"whats ?app", r"signal", r"sms", r"rufnummer", r"mobil", r"tél(?:éphone|éfono)?", "teléfono", r"portable"),
     *(r"hotline", r"callback", r"voicemail", r"pager"),
 )
 _DATE_LIKE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}|\d{4}([./-])\d{1,2}\2\d{1,2}")
@@ -116,7 +117,7 @@ def phones(text: str) -> Iterator[Span]:
     for match in _MOBILE.finditer(text):
         if not _said(text, match.start(), _OTHER):
             yield Span(*match.span(), "PHONE", "phone.mobile", 750)
-    for match in _after(_PHONE, _LOOSE, text):
+    for match in _after(_PHONE, _LOOSE, text, begins(text)):
         if not _DATE_LIKE.fullmatch(match[0]):
             yield Span(*match.span(), "PHONE", "phone.said", 880)
 
@@ -128,9 +129,7 @@ _CARD = re.compile(r"(?<![\w.+])(?<!\d[-/])\d(?:[ -]?\d){12,18}(?![\w]|[./-]\d)"
 _GROUPS = re.compile(
     r"\d+|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}|\d{4}([ -])\d{4}\3\d{4}\3\d{4}\3\d{1,3}"
 )
-_CARD_WORD = _words(
-    r"(?:credit |debit |payment |bank )?card", "visa", "mastercard", "amex", "american express", "pan", "kreditkarte"
-)
+_CARD_WORD = _words("card", "visa", "mastercard", "amex", "american express", "pan", "kreditkarte")
 _ACCOUNT = re.compile(
     r"(?<!\w)(?:(?:bank |checking |savings |current )?acc(?:oun)?t|konto|a/c|sort code|routing|aba|blz)"
     r"(?:[ -]?(?:no|nr|num|number|nummer))\.?[ ]?(?:is|:|=|#)?[ ]{0,3}(\d(?:[ -]?\d){5,16})(?![\w]|[./-]\d)",
@@ -152,7 +151,7 @@ def accounts(text: str) -> Iterator[Span]:
         good = card(digits(match[0])) and _GROUPS.fullmatch(match[0])
         if good and (
             not _said(text, match.start(), _OTHER)
-            or _CARD_WORD.search(text, max(0, match.start() - _BEFORE), match.start())
+            or _CARD_WORD.pattern.search(text, max(0, match.start() - _BEFORE), match.start())
         ):
             yield Span(*match.span(), "CARD", "card.luhn", 970)
     for match in _ACCOUNT.finditer(text):
@@ -231,7 +230,7 @@ _SSN_WORD = _words(
     "ssn", "social", r"soc\.? ?sec\.?", r"social[ -]security", "itin", "tin", r"tax(?:payer)?[ -]?id", "ss"
 )
 # (rule, kind, form, check of the upper-case letters and digits, a word that must stand before or None, confidence)
-_IDS: list[tuple[str, str, re.Pattern[str], _Check, re.Pattern[str] | None, int]] = [
+_IDS: list[tuple[str, str, re.Pattern[str], _Check, Worded | None, int]] = [
     ("us.ssn", "SSN", _form(r"\d{3}-\d{2}-\d{4}"), _ssn, None, 960),
     ("us.ssn-said", "SSN", _form(r"\d{3}[ .]?\d{2}[ .]?\d{4}"), _ssn, _SSN_WORD, 940),
     (
@@ -239,7 +238,7 @@ _IDS: list[tuple[str, str, re.Pattern[str], _Check, re.Pattern[str] | None, int]
         "TAX-ID",
         _form(r"\d{2}-?\d{7}"),
         _any,
-        _words("f?ein", r"employer i\w{0,20}", r"(?:federal )?tax[ -]?id"),
+        _words("ein", "fein", r"employer i\w{0,20}", r"tax[ -]?id"),
         900,
     ),
     (
@@ -266,7 +265,7 @@ _IDS: list[tuple[str, str, re.Pattern[str], _Check, re.Pattern[str] | None, int]
         "TAX-ID",
         _form(r"[1-9]\d ?\d{3} ?\d{3} ?\d{3}"),
         mod_11_10,
-        _words(r"(?:steuer|tax)\S{0,24}", "tin", r"idnr\.?"),
+        _words(r"steuer\S{0,24}", r"tax\S{0,24}", "tin", r"idnr\.?"),
         960,
     ),
     (
@@ -330,7 +329,7 @@ _IDS: list[tuple[str, str, re.Pattern[str], _Check, re.Pattern[str] | None, int]
         "NATIONAL-ID",
         _form(r"[A-Z]{0,2}\d{6,9}[A-Z]?|[CFGHJK][0-9CFGHJKLMNPRTVWXYZ]{8}"),
         _any,
-        _words("passport", r"(?:reise)?pass", "passeport", "pasaporte"),
+        _words("passport", "pass", "reisepass", "passeport", "pasaporte"),
         900,
     ),
     (
@@ -348,9 +347,8 @@ _IDS: list[tuple[str, str, re.Pattern[str], _Check, re.Pattern[str] | None, int]
         re.compile(r"[A-ZÄÖÜ0-9]{1,4}(?:[ -]?[A-Z0-9]{1,4}){1,2}(?![\w-])"),
         _plate,
         _words(
-            r"(?:licen[cs]e|number|car|vehicle)[ -]plates?",
             r"plates?",
-            r"(?:(?:car|vehicle|van|truck) )?reg(?:istration|\.)?",
+            r"reg(?:istration|\.)?",
             "vrm",
             "kennzeichen",
             "immatriculation",
@@ -366,9 +364,11 @@ _BEGINS = re.compile(r"(?<![\w.+-])(?=(?:[A-Za-z]{0,6}|[A-Za-z]{2} )\d)")
 
 
 def identities(text: str) -> Iterator[Span]:
-    begins = [match.start() for match in _BEGINS.finditer(text)]
+    starts, places = [match.start() for match in _BEGINS.finditer(text)], begins(text)
     for rule, kind, form, check, words, confidence in _IDS:
-        for match in _after(words, form, text) if words else filter(None, (form.match(text, at) for at in begins)):
+        for match in (
+            _after(words, form, text, places) if words else filter(None, (form.match(text, at) for at in starts))
+        ):
             if words is None and _said(text, match.start(), _OTHER):
                 continue
             number = match[0].upper()

@@ -36,7 +36,11 @@ measure = _measure()
 
 @pytest.mark.parametrize(
     ("file", "least", "structured", "names"),
-    [("sentences.txt", 200, (0.97, 0.97), (0.9, 0.85)), ("heldout.txt", 90, (0.97, 0.95), (0.9, 0.85))],
+    [
+        ("sentences.txt", 200, (0.97, 0.97), (0.9, 0.85)),
+        ("heldout.txt", 90, (0.97, 0.95), (0.9, 0.85)),
+        ("fresh.txt", 45, (0.95, 0.9), (0.9, 0.7)),
+    ],
 )
 def test_enough_is_found_and_little_else(
     file: str, least: int, structured: tuple[float, float], names: tuple[float, float]
