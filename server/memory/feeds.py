@@ -207,11 +207,12 @@ class Feeds:
                 for name in new:
                     lock_scope(conn, name)
 
-    def chunks(self, scope: str, item: str) -> list[bytes]:
-        """The changes of an item in the order of the feed; none where there is no such item."""
+    def chunks(self, scope: str, item: str, skip: int = 0) -> list[bytes]:
+        """The changes of an item in the order of the feed, from the one numbered ``skip`` on; none where there is no
+        such item."""
         at = (MEMORY_RECORDS.c.scope == scope, MEMORY_RECORDS.c.item == item, MEMORY_RECORDS.c.data != b"")
         with self._store.read() as conn:
-            found = conn.execute(select(MEMORY_RECORDS.c.data).where(*at).order_by(MEMORY_RECORDS.c.seq))
+            found = conn.execute(select(MEMORY_RECORDS.c.data).where(*at).order_by(MEMORY_RECORDS.c.seq).offset(skip))
             return [bytes(data) for data in found.scalars()]
 
     def _lock_of(self, scope: str) -> threading.Lock:

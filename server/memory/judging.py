@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from server.memory.rows import derived
 from shared import limits
 from shared.errors import BadInput, OutriderError
-from shared.memory.chunks import ParsedChange, read_change
+from shared.memory.chunks import read_change
+from shared.memory.columns import unsigned
 from shared.memory.feed import SCOPE, Change, Rejected, Tombstone, change_hash, chunk_of, subject_digest
-from shared.memory.item import check
 from shared.memory.stamp import written
 from shared.memory.verdict import Probe, Task, Verdict
 
@@ -138,31 +138,40 @@ def _settle(
         outcome.refuse(draft.item, [names[one.place]], one.code)
     if verdict.probe is None:
         return
-    taken = [name for name in names if name in got]
-    changes = [read_change(fresh[name]) for name in taken]
-    first_at = draft.known.first_at if draft.known.changes else min(_times(changes))
+    taken = {name: _plain(fresh[name]) for name in names if name in got}
+    first_at = draft.known.first_at if draft.known.changes else min(_begun(taken.values()), default=0)
     code = _unwelcome(scope, verdict.probe, first_at, stones)
     if code:
         outcome.refuse(draft.item, taken, code)
         return
-    draft.records = [(change.hash, change.raw) for change in changes]
-    draft.row = _row(draft, verdict.probe, changes, first_at)
+    draft.records = list(taken.items())
+    draft.row = _row(draft, verdict.probe, first_at)
     outcome.stored.extend(taken)
     outcome.drafts.append(draft)
 
 
-def _times(changes: Sequence[ParsedChange]) -> list[int]:
-    """When the changes that are built on nothing say that they were made; there is one at least in a new document."""
-    return [written(one.time, one.message)[0] for one in changes if not one.deps] or [0]
+def _plain(chunk: bytes) -> bytes:
+    """A change that was let through, not deflated: its hash is over that."""
+    return read_change(chunk).raw if chunk[8] == _DEFLATED else chunk
+
+
+def _deps(chunk: bytes) -> int:
+    """On how many changes a change that was let through is built: the number behind its length."""
+    at = 9
+    while chunk[at] & 0x80:
+        at += 1
+    return unsigned(chunk, at + 1, len(chunk))[0]
+
+
+def _begun(chunks: Iterable[bytes]) -> list[int]:
+    """When the changes that are built on nothing say that they were made."""
+    first = [read_change(chunk) for chunk in chunks if _deps(chunk) == 0]
+    return [written(one.time, one.message)[0] for one in first]
 
 
 def _unwelcome(scope: str, probe: Probe, first_at: int, stones: Sequence[Tombstone]) -> str:
     if probe.item.scope != scope:
         return OTHER_SCOPE
-    try:
-        check(probe.item)
-    except BadInput as error:
-        return error.code
     return ERASED if any(covers(stone, probe.item.subject, first_at) for stone in stones) else ""
 
 
@@ -174,22 +183,23 @@ def covers(stone: Tombstone, subject: str, first_at: int) -> bool:
     return stone.kind == SCOPE or (bool(subject) and subject_digest(subject, stone.salt) == stone.subject)
 
 
-def _row(draft: Draft, probe: Probe, changes: Sequence[ParsedChange], first_at: int) -> dict[str, Any]:
-    newest_at, by = max(written(one.time, one.message) for one in changes)
+def _row(draft: Draft, probe: Probe, first_at: int) -> dict[str, Any]:
+    newest = read_change(draft.records[-1][1])
+    changed_at, by = written(newest.time, newest.message)
     return derived(probe.item) | {
-        "changes": draft.known.changes + len(changes),
+        "changes": draft.known.changes + len(draft.records),
         "size": draft.known.size + draft.size,
         "first_at": first_at,
-        "changed_at": newest_at,
+        "changed_at": changed_at,
         "changed_by": by,
-        "conflicts": _conflicts(draft.known, probe, changes),
+        "conflicts": _conflicts(draft, probe),
         "base": probe.saved,
     }
 
 
-def _conflicts(known: Known, probe: Probe, changes: Sequence[ParsedChange]) -> int:
+def _conflicts(draft: Draft, probe: Probe) -> int:
     """How many fields have several values. Only where changes were made apart is it worth looking."""
-    if len(probe.heads) == 1 and not known.conflicts and all(len(change.deps) < 2 for change in changes):
+    if len(probe.heads) == 1 and not draft.known.conflicts and all(_deps(data) < 2 for _, data in draft.records):
         return 0
     from shared.memory.document import Document
 

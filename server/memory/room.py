@@ -48,8 +48,8 @@ class Memory:
     def push(self, scope: str, changes: Sequence[Change], by: str) -> Remembered:
         return self.feeds.push(scope, changes, by)
 
-    def chunks(self, scope: str, item: str) -> list[bytes]:
-        return self.feeds.chunks(scope, item)
+    def chunks(self, scope: str, item: str, skip: int = 0) -> list[bytes]:
+        return self.feeds.chunks(scope, item, skip)
 
     def role(self, scope: str, member: str) -> str:
         return self.access.role(scope, member)

@@ -16,7 +16,7 @@ from server.store.memory_tables import (
     MEMORY_VECTORS,
     MEMORY_WORDS,
 )
-from shared.codec import digest
+from shared.codec import encode, hex_sha256
 from shared.memory.item import Item
 
 _TITLE_CHARS = 80
@@ -39,7 +39,7 @@ def derived(item: Item) -> dict[str, Any]:
         "valid_from": item.valid_from,
         "expires_at": item.expires_at,
         "pinned": item.pinned,
-        "sha256": digest(item),
+        "sha256": hex_sha256(encode(item)),
     }
 
 

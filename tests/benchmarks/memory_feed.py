@@ -129,15 +129,14 @@ def joined(home: Path, address: str, name: str) -> FakeDevice:
 
 
 def offline(items: int, edits: int) -> list[Change]:
-    """What a device wrote while it was away: items, and edits of them over time."""
+    """What a device wrote while it was away: items, and edits of each, together as its outbox sends them."""
     actor, clock = secrets.token_bytes(16), now()
-    documents = []
+    made = []
     for n in range(items):
         item = Item("note", text(n, 200), "benchmark", tags=["a"])
-        documents.append((new_id(secrets.token_bytes), Document.create(item, actor, at=clock, by="mara")))
-    made = [change(name, document.changes()[0]) for name, document in documents]
-    for turn in range(edits):
-        for n, (name, document) in enumerate(documents):
+        name, document = new_id(secrets.token_bytes), Document.create(item, actor, at=clock, by="mara")
+        made += [change(name, chunk) for chunk in document.changes()]
+        for turn in range(edits):
             kinds = (
                 Edit(text=text(n, 200) + f" and {turn}"),
                 Edit(add_tags=[f"t{turn}"]),

@@ -11,6 +11,17 @@ const repo = new Repo({ network: [adapter], enableRemoteHeadsGossiping: true });
 await repo.networkSubsystem.whenReady();
 const server = [...repo.peers][0] ?? (await new Promise((found) => adapter.once("peer-candidate", (p) => found(p.peerId))));
 
+async function found(id) {
+  for (let left = 20; ; left--) {
+    try {
+      return await repo.find(id);
+    } catch (error) {
+      if (left === 0) throw error; // the server may still be writing it
+      await new Promise((again) => setTimeout(again, 500));
+    }
+  }
+}
+
 if (what === "push") {
   const storage = repo.getStorageIdOfPeer(server);
   const handles = texts.map((text) => repo.create({ text }));
@@ -23,7 +34,10 @@ if (what === "push") {
   writeFileSync(idsAt, JSON.stringify(handles.map((handle) => handle.url)));
 } else {
   const ids = JSON.parse(readFileSync(idsAt, "utf8"));
-  const handles = await Promise.all(ids.map((id) => repo.find(id)));
+  const handles = [];
+  for (let at = 0; at < ids.length; at += 50) {
+    handles.push(...(await Promise.all(ids.slice(at, at + 50).map((id) => found(id)))));
+  }
   handles.forEach((handle, n) => {
     if (handle.doc().text !== texts[n]) throw new Error(`document ${n} is not what was pushed`);
   });
