@@ -18,7 +18,7 @@ import msgspec
 
 from server.embedding.encoder import Encoder
 from server.embedding.folder import describe
-from server.embedding.shelf import Filter, Shelf, Shown, Stale, key
+from server.embedding.shelf import NONE, Filter, Shelf, Shown, Stale, key
 from server.embedding.words import asked, bm25
 from server.store import Store
 from shared.errors import BadInput, OutriderError, Unavailable
@@ -32,6 +32,7 @@ _POLL_S = 30.0  # a net below `wake`
 _RETRY_S = 60.0
 _WAIT_S = 2.0  # a question waits no longer for its vector
 _QUESTION_CHARS = 2_000
+_BY_A_TEXT = ("embedder.text", "embedder.crashed", "embedder.slow")
 _log = logging.getLogger("outrider.hub")
 
 
@@ -79,6 +80,9 @@ class TeamIndex:
         self._encoder = Encoder(folder) if folder is not None else None
         self._model = ""
         self._trouble: OutriderError | None = None
+        self._careful = 0  # texts still to be embedded one at a time
+        self._suspect: Stale | None = None  # what the worker met its end with
+        self._lost = False  # whether the last one was given up
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: set[asyncio.Task[list[Embedding]]] = set()
@@ -124,12 +128,32 @@ class TeamIndex:
             return 0
         if not self._model:
             self._model = (await asyncio.to_thread(describe, self._folder)).id
-        items: list[Stale] = await asyncio.to_thread(self._shelf.stale, self._model, _BATCH)
+        items = await asyncio.to_thread(self._shelf.stale, self._model, 1 if self._careful else _BATCH)
         if not items:
             return 0
-        made = await self._encoder.embed([one.text for one in items])
+        try:
+            made = await self._encoder.embed([one.text for one in items])
+        except OutriderError as error:
+            if error.code not in _BY_A_TEXT:
+                raise
+            return await self._without(items, error)
+        self._careful, self._lost = max(0, self._careful - 1), False
         self._model, self._trouble = made.model, None
         await asyncio.to_thread(self._shelf.put, items, made.model, made.vectors)
+        return len(items)
+
+    async def _without(self, items: list[Stale], error: OutriderError) -> int:
+        """One text may be what broke the worker: they are tried one at a time, and one that breaks it twice alone goes
+        without a vector until it changes, so that it does not keep all others from theirs."""
+        self._careful = max(self._careful, len(items))
+        if len(items) > 1 or self._suspect != items[0]:
+            self._suspect = items[0]
+        elif self._lost:  # two in a row: then it is not the texts
+            raise error
+        else:
+            self._lost = True
+            _log.warning("%s in %s is found by its words alone: %s", items[0].item, items[0].scope, error)
+            await asyncio.to_thread(self._shelf.put, items, self._model, [NONE])
         return len(items)
 
     async def close(self) -> None:

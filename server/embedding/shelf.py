@@ -18,6 +18,7 @@ from server.store.memory_tables import MEMORY_INDEXED, MEMORY_ITEMS, MEMORY_VECT
 from shared.memory.vector import Embedding
 
 TEAM = "team/"
+NONE = Embedding(b"", 0)  # of a text that no vector can be made of
 
 
 class Stale(msgspec.Struct, frozen=True):
@@ -148,7 +149,7 @@ class Shelf:
         query = (
             select(made.scope, made.item, made.data, made.scale)
             .select_from(MEMORY_VECTORS.join(MEMORY_ITEMS, _same(MEMORY_VECTORS)))
-            .where(made.model == model, made.scope.in_(where.scopes), where.where)
+            .where(made.model == model, made.scale > 0, made.scope.in_(where.scopes), where.where)
         )
         with self._store.read() as conn:
             yield from conn.execution_options(yield_per=rows).execute(query).partitions()

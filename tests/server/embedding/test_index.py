@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
+from server.embedding.encoder import Encoder, Vectors
 from server.embedding.index import TeamIndex
+from server.embedding.messages import Kind
 from server.embedding.shelf import Shelf, Stale
 from server.store import Store
 from server.store.memory_tables import MEMORY_VECTORS, MEMORY_WORDS
-from shared.errors import BadInput
+from shared.errors import BadInput, Unavailable
 from shared.memory.vector import Embedding
 from tests.server.embedding.items import NOW, Items
 
@@ -161,3 +163,41 @@ async def test_the_background_task_wakes_and_outlives_a_crash_of_its_worker(inde
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+class Choking(Encoder):
+    """A worker that dies of one text."""
+
+    async def embed(self, texts: Sequence[str], kind: Kind = "text") -> Vectors:
+        if any("poison" in text for text in texts):
+            raise Unavailable("embedder.crashed", "the embedding worker ended with SIGSEGV", advice="none")
+        return await super().embed(texts, kind)
+
+
+async def test_a_text_that_breaks_the_worker_does_not_keep_others_from_their_vectors(
+    index: TeamIndex, items: Items, artefact: Path
+) -> None:
+    items.add("mem_bad", "A poison cabinet is kept locked.")
+    items.add("mem_last", "Keys hang at the porter's lodge.")
+    index._encoder = Choking(artefact)
+    await settle(index)
+    status = await index.status()
+    assert (status.embedded, status.items, status.trouble) == (6, 6, "")
+    assert (await index.search("where are the keys", TEAM)).hits[0].shown.item == "mem_last"
+    found = (await index.search("locked cabinet", TEAM)).hits
+    assert (found[0].shown.item, found[0].meaning) == ("mem_bad", 0)
+
+
+async def test_a_worker_that_breaks_on_everything_costs_no_item_its_vector_but_one(
+    index: TeamIndex, items: Items, store: Store, artefact: Path
+) -> None:
+    for name in TEXTS:
+        items.change(name, f"poison {name}")
+    index._encoder = Choking(artefact)
+    for _ in range(20):
+        await index.step()
+    assert (await index.status()).trouble == "embedder.crashed"
+    assert len(Shelf(store).stale((await index.status()).model, 10)) == len(TEXTS) - 1
+    index._encoder = Encoder(artefact)
+    await settle(index)
+    assert (await index.status()).trouble == ""
