@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -94,6 +95,21 @@ def test_every_single_byte_matters() -> None:
                     screen(hostile.framed(bytes(spoilt)))
                 except OutriderError as error:
                     assert error.code.startswith("memory.hostile.")
+
+
+def test_the_spec_page_shows_one_and_says_the_bounds() -> None:
+    page = Path(limits.__file__).with_name("spec").joinpath("memory.md").read_text()
+    section = page.partition("## Screening")[2]
+    shown = hostile.rows(2**24)
+    assert shown.hex() in section and f"of {len(shown)} bytes" in section
+    for bound in (limits.MEMORY_CHANGE_OPS, limits.MEMORY_CHANGE_NAMED, limits.MEMORY_MESSAGE_BYTES):
+        assert f"{bound:,}" in section
+    for size in (limits.MEMORY_CHANGE_BYTES, limits.MEMORY_CHANGE_INFLATED, limits.MEMORY_SCRATCH_BYTES):
+        assert f"{size // 2**20} MiB" in section
+    assert limits.MEMORY_DOCUMENT_OPS == 2**30 and "2^30" in section
+    assert f"{limits.MEMORY_SCRATCH_CPU_SECONDS:.0f} s of a processor" in section
+    assert f"{limits.MEMORY_SCRATCH_SECONDS:.0f} s of the clock" in section
+    assert {f"`{code}`" for _, code in CRAFTED.values()} <= set(re.findall("`[a-z-]+`", section))
 
 
 def test_a_bound_is_a_bound() -> None:
