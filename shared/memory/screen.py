@@ -203,10 +203,11 @@ def _overwritten(change: ParsedChange, used: set[int]) -> _Overwritten:
     owned = numbers(_column(change, chunks.PRED_ACTOR))
     for owner, _ in owned:
         _owner(change, owner, used)
-    counters = [counter for counter in summed(differences(_column(change, chunks.PRED_CTR)), 0) if counter is not None]
+    counted = summed(differences(_column(change, chunks.PRED_CTR)), 0)
+    counters = [counter for counter in counted if counter is not None]
     owners = [owner for owner in expanded(owned, 0) if owner is not None]
-    if not len(rows) == len(counters) == len(owners):  # absent ones are not counted
-        raise hostile("memory.hostile.columns", "the columns of a change are not equally long")
+    if not len(rows) == len(counters) == len(counted) == len(owners) == sum(times for _, times in owned):
+        raise hostile("memory.hostile.columns", "what is overwritten is not told in full, or of too much")
     preds = list(zip(counters, owners, strict=True))
     if rows and not (min(counters) >= 1 and all(map(operator.lt, counters, rows)) and len(set(preds)) == len(preds)):
         raise _reference()

@@ -292,6 +292,14 @@ def crafted() -> dict[str, tuple[bytes, str]]:
         "a column too short": (_with(chunks.INSERT, b"\3\x13\2"), "columns"),
         "a column too long": (_with(chunks.INSERT, b"\3\x13\4"), "columns"),
         "no operations": (replace(first, columns=[]).built(), "ops"),
+        "absent actors of what is overwritten": (
+            _with(chunks.PRED_ACTOR, dict(edit.columns)[chunks.PRED_ACTOR] + b"\0\5", 1),
+            "columns",
+        ),
+        "absent counters of what is overwritten": (
+            _with(chunks.PRED_CTR, dict(edit.columns)[chunks.PRED_CTR] + b"\0\5", 1),
+            "columns",
+        ),
         "bytes that are no value": (_with(chunks.VALUE, column[chunks.VALUE] + b"x"), "columns"),
         "values cut off": (_with(chunks.VALUE, column[chunks.VALUE][:-1]), "columns"),
         # the header
