@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.memory.feed import ROLES, STEWARD
-from tests.system.world import SECOND, Device, World
+from tests.system.station import Device
+from tests.system.world import SECOND, World
 
 SUBJECTS = ("Ada Ost", "Bo Lind")
 TEAMS = ("team/red", "team/blue")

@@ -16,7 +16,8 @@ from pathlib import Path
 from shared.codec import b64
 from shared.memory.document import Document
 from shared.memory.feed import may
-from tests.system.world import Device, World
+from tests.system.station import Device
+from tests.system.world import World
 
 Items = dict[str, dict[str, bytes]]  # item: change's hash: chunk
 

@@ -13,30 +13,28 @@ from __future__ import annotations
 
 import random
 import shutil
-import sqlite3
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edge_agent.memory.feeds import Wish
-from edge_agent.memory.replica import Replica
-from edge_agent.memory.store import Memory
-from shared.entries import MemoryErased, MemoryRefused
 from shared.errors import OutriderError
 from shared.memory import Item
-from shared.memory.feed import Tombstone, change_hash, chunk_of, may, subject_digest
+from shared.memory.feed import change_hash, chunk_of, subject_digest
 from shared.memory.item import Edit, item_id, new_id
 from shared.protocol import Forgotten, Message, Notice, Recall, Remember, Remembered, decode, encode
 from tests.system import bugs
 from tests.system.hubside import HubSide
-from tests.system.image import Image, copy
 from tests.system.opened import Opened
+from tests.system.station import Device
 
 START = 1_795_000_000_000_000
 SECOND = 1_000_000
+_NOTICED = 0.4
+_ROUNDS = 30  # of all devices, until nobody has said anything new
+_MESSAGES = 300  # of one device in one of them
 
 
 class Stuck(Exception):
@@ -64,162 +62,6 @@ def suppress_ours(world: World) -> Iterator[None]:
         world.troubles.append(error.code)
 
 
-class Device:
-    """One machine with a memory, and its end of the wire."""
-
-    def __init__(self, world: World, name: str, person: str) -> None:
-        self.world, self.name, self.person = world, name, person
-        self.home = world.folder / name
-        self.home.mkdir()
-        self.skew = 0
-        self.up = True
-        self.session = 0
-        self.waiting = False
-        self.inbox: deque[tuple[int, str]] = deque()  # what the hub sent: connection, frame
-        self.outbox: deque[tuple[int, str]] = deque()
-        self.entries: list[Any] = []  # the log, as far as memory writes it
-        self.lost: set[str] = set()  # changes that went with a disk that was put back
-        self.dropped: set[str] = set()  # scopes that were taken away when something of them was not sent yet
-        self.kills = 0
-        self.then: list[Callable[[], None]] = []
-        self.open()
-
-    def open(self) -> None:
-        self.memory = Memory(self.home / "memory.sqlite3", random=self.world.bytes)
-        self.replica = Replica(
-            self.memory, self.world.opened, self.world.hub.public, now=self.now, outside=self._outside
-        )
-        self.session += 1
-        self.waiting = False
-        self.inbox.clear()
-
-    def _outside(self, stone: Tombstone) -> None:
-        for path in self.home.glob("export-*"):
-            path.unlink()
-
-    def now(self) -> int:
-        return max(1, self.world.now + self.skew)
-
-    # --- its steps ------------------------------------------------------------------------------------------------
-
-    def step(self, work: Callable[[], object], killed_at: int = 0) -> bool:
-        """Do something; with ``killed_at``, be killed at that statement if there are so many. False when killed."""
-        self.then.clear()
-        if not killed_at:
-            work()
-            self._told()
-            return True
-        db: sqlite3.Connection = self.memory._db
-        told = [0]
-        to = self.world.folder / f"{self.name}.image"
-        image = Image(self.home, to, killed_at, lambda: told.append(len(self.entries)))
-        sent = list(self.outbox)
-        db.set_trace_callback(image.statement)
-        try:
-            work()
-        finally:
-            db.set_trace_callback(None)
-        if not image.taken:
-            self._told()
-            return True
-        self.kills += 1
-        self.memory.close()
-        image.put_back()
-        del self.entries[told[-1] :]
-        self.outbox = deque(sent)
-        self.cut()
-        self.open()
-        return False
-
-    def _told(self) -> None:
-        """What the person at the device was told, now that it has lived to tell."""
-        for say in self.then:
-            say()
-
-    def cut(self) -> None:
-        """The wire is gone: what was on its way up may still arrive, what was on its way down does not."""
-        self.session += 1
-        self.up = self.waiting = False
-        self.inbox.clear()
-
-    def mend(self) -> None:
-        if not self.up:
-            self.up = True
-            self.session += 1
-            self.waiting = False
-            self.replica.begin()
-
-    def tidy(self) -> None:
-        """What stands in the database to be done, and its receipt."""
-        while (report := self.replica.report()) is not None:
-            self.entries += [draft.facts for draft in report.drafts]
-            self.replica.reported(report)
-
-    def talk(self) -> None:
-        """Say the next thing, if the last was answered."""
-        self.tidy()
-        if not self.up or self.waiting:
-            return
-        message = self.replica.next()
-        if message is not None:
-            self.waiting = True
-            self.outbox.append((self.session, encode(message)))
-
-    def hear(self) -> None:
-        """Take in one message from the wire."""
-        session, frame = self.inbox.popleft()
-        if session != self.session or not self.up:
-            return
-        message = decode(frame)
-        if isinstance(message, Notice):
-            self.replica.news()
-            if self.replica.waiting:
-                self.replica.retry()
-            return
-        self.waiting = False
-        self.world.troubles += [error.code for error in self.replica.answer(message)]
-
-    @property
-    def receipts(self) -> set[str]:
-        return {stone for fact in self.entries if isinstance(fact, MemoryErased) for stone in fact.tombstones}
-
-    def refused(self) -> set[str]:
-        """Changes of which the log says that they were not taken; and scopes that went with changes unsent."""
-        facts = [fact for fact in self.entries if isinstance(fact, MemoryRefused)]
-        return {fact.hash for fact in facts} | {fact.scope for fact in facts if not fact.item}
-
-    def backup(self) -> Path:
-        to = self.world.folder / f"{self.name}.backup{len(self.world.backups)}"
-        copy(self.home, to)
-        return to
-
-    def restore(self, backup: Path) -> None:
-        """The disk is as it was then, and the database takes a new actor. The log is another file, and stays."""
-        before = set(self.hashes())
-        self.memory.close()
-        copy(backup, self.home)
-        self.cut()
-        self.open()
-        self.memory.new_actor()
-        self.lost |= before - set(self.hashes())
-        self.mend()
-
-    def hashes(self) -> list[str]:
-        rows = self.memory._db.execute("SELECT hash FROM chunk").fetchall()
-        return [bytes(row[0]).hex() for row in rows]
-
-    def items(self) -> list[tuple[str, str]]:
-        """(id, scope) of what is here."""
-        rows = self.memory._db.execute("SELECT id, scope FROM item ORDER BY id").fetchall()
-        return [(row[0], row[1]) for row in rows]
-
-    def scopes(self, least: str = "writer") -> list[str]:
-        """The teams' scopes in which this device believes it may do that."""
-        return sorted(
-            scope for scope, held in self.memory.feeds().items() if scope.startswith("team/") and may(held.role, least)
-        )
-
-
 class World:
     """``folder`` is where its machines keep their files; ``hub_home`` a hub made before, which is copied."""
 
@@ -242,6 +84,7 @@ class World:
         self.strays: list[tuple[Device, str]] = []
         self.backups: list[tuple[Device, Path]] = []
         self.troubles: list[str] = []
+        self.news = False  # whether the hub has taken something in
         self.moved = 0
         for person in ("ada", "ada", "bo"):
             self.add(person)
@@ -351,8 +194,10 @@ class World:
     # --- the wires ------------------------------------------------------------------------------------------------
 
     def notify(self) -> None:
+        """Hints, which may be lost."""
+        self.news = True
         for device in self.devices:
-            if device.up:
+            if device.up and self.chance.random() < _NOTICED:
                 device.inbox.append((device.session, encode(Notice(["memory"]))))
 
     def serve(self, device: Device, session: int, frame: str, killed_at: int) -> None:
@@ -386,29 +231,41 @@ class World:
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def settle(self, rounds: int = 2_000) -> None:
+    def settle(self) -> None:
         """Everything is mended, late messages come, and all talk until nobody has anything to say."""
         for device, frame in self.strays:
             self.serve(device, -1, frame, 0)
         for device in self.devices:
             device.cut()
             device.mend()
-        for _ in range(rounds):
-            busy = False
+        for _ in range(_ROUNDS):
+            self.news = False
             for device in self.devices:
-                device.talk()
-                while device.outbox:
-                    busy = True
-                    self.serve(device, *device.outbox.popleft(), 0)
-                while device.inbox:
-                    device.hear()
-                    busy = True
-            if not busy:
-                self.hub.memory.finish()
-                times = self.hub.times()
-                self.dead |= {key for key, kept in self.written.items() if self._is_forgotten(key, kept, times)}
+                self._speak(device)
+            if not self.news:
+                break
+            for device in self.devices:
+                device.replica.retry()
+        else:
+            raise Stuck(f"seed {self.seed}: there is still news after {_ROUNDS} rounds")
+        self.hub.memory.finish()
+        times = self.hub.times()
+        self.dead |= {key for key, kept in self.written.items() if self._is_forgotten(key, kept, times)}
+
+    def _speak(self, device: Device) -> None:
+        """All that one device has to say, each message answered at once."""
+        for _ in range(_MESSAGES):
+            device.talk()
+            if not device.outbox and not device.inbox:
                 return
-        raise Stuck(f"seed {self.seed}: still talking after {rounds} rounds")
+            while device.outbox:
+                self.serve(device, *device.outbox.popleft(), 0)
+            while device.inbox:
+                if isinstance(decode(device.inbox[0][1]), Notice):  # everybody will ask once more anyway
+                    device.inbox.popleft()
+                else:
+                    device.hear()
+        raise Stuck(f"seed {self.seed}: {device.name} talks without end: {device.replica._asked}")
 
     def _is_forgotten(self, key: tuple[str, str], kept: Written, times: dict[str, int]) -> bool:
         """Whether some tombstone that stands is also this item's, by what the people did and not by what anybody says
