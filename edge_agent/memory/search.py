@@ -178,10 +178,11 @@ def _where(query: Query, now: int) -> Where:
         if value:
             parts.append("i." + sql)
             values.append(value)
+    narrow = bool(parts)
     if not query.include_expired:
         parts.append("(i.expires_at = 0 OR i.expires_at > ?)")
         values.append(now)
-    return Where(" AND ".join(parts), tuple(values))
+    return Where(" AND ".join(parts), tuple(values), narrow)
 
 
 def _listed(db: sqlite3.Connection, where: Where, limit: int) -> list[Kept]:

@@ -17,7 +17,7 @@ from edge_agent.memory.moves import Traits
 from shared.memory.vector import Embedding
 
 PREFILTER = 50_000
-_RESCORED = 10_000
+_RESCORED = 6_000
 _BLOCK = 4_096  # rows that are unpacked into numbers at a time
 _SPARE = 1_024  # rows of room when the matrix grows
 
@@ -148,12 +148,19 @@ class Matrix:
         return found
 
     def _best(self, rows: npt.NDArray[np.intp], cosines: npt.NDArray[np.float32], limit: int) -> dict[int, float]:
-        best: dict[int, float] = {}
-        for place in np.argsort(-cosines, kind="stable"):
-            best.setdefault(int(self._owner[rows[place]]), float(cosines[place]))
-            if len(best) >= limit:
-                break
-        return best
+        """The ``limit`` items of the highest cosines. Several rows may be of one item, so more rows are ordered."""
+        most = 4 * limit
+        while True:
+            whole = most >= len(rows)
+            top = np.arange(len(rows)) if whole else np.argpartition(-cosines, most)[:most]
+            best: dict[int, float] = {}
+            for place in top[np.argsort(-cosines[top], kind="stable")]:
+                best.setdefault(int(self._owner[rows[place]]), float(cosines[place]))
+                if len(best) >= limit:
+                    return best
+            if whole:
+                return best
+            most *= 8
 
     def _numbers(self, vector: Embedding) -> npt.NDArray[np.float32]:
         return np.frombuffer(vector.values, np.int8).astype(np.float32) * np.float32(vector.scale / 1e9)

@@ -23,7 +23,7 @@ _TEXT_HITS, _MORE_HITS = 2, 1
 _MOST_POSTINGS = 4_000  # of the rarest stems, of which rows are taken
 # BM25 of one row: the stem's worth and the mean size are given. Hits and sizes are in half words, hence the 2.
 _SCORE = f"? * p.hits * {_K1 + 1} / (p.hits + {2 * _K1} * ({1 - _B} + {_B} * p.size / ?))"
-_SPARE = 8  # times the wanted number is looked at before conditions are joined in
+_SPARE = (2, 16)  # times the wanted number is looked at before conditions are joined in
 _TOTALS = "SELECT value FROM self WHERE name IN ('items', 'size') ORDER BY name"
 _COUNT = "UPDATE self SET value = value + CASE name WHEN 'items' THEN ? ELSE ? END WHERE name IN ('items', 'size')"
 
@@ -33,10 +33,11 @@ Worth = list[tuple[str, float]]  # stems, and what each is worth
 
 @dataclass(frozen=True)
 class Where:
-    """A condition on ``item i`` in our own SQL, and its values."""
+    """A condition on ``item i`` in our own SQL, and its values; ``narrow`` where it keeps out more than a few."""
 
     sql: str = ""
     values: tuple[Any, ...] = ()
+    narrow: bool = False
 
     def keep(self, db: sqlite3.Connection, rows: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
         """Those of the rows that it lets in, in their order."""
@@ -128,9 +129,15 @@ class Words:
         if not rare:
             return {}
         mean = max(size / items, 1.0) if items else 1.0
-        some = _scored(db, rare, mean, Where(), limit * _SPARE)
-        kept = where.keep(db, some) if where.sql else some
-        if len(kept) < limit and len(some) == limit * _SPARE:
+        kept: list[tuple[int, float]] = []
+        for spare in _SPARE[
+            where.narrow :
+        ]:  # most items are let in by most conditions: to join them to every row would be dear
+            some = _scored(db, rare, mean, Where(), limit * spare)
+            kept = where.keep(db, some) if where.sql else some
+            if len(kept) >= limit or len(some) < limit * spare:
+                break
+        else:
             kept = _scored(db, rare, mean, where, 2 * limit)
         scores = dict(kept[: 2 * limit])
         for word, worth in common:
