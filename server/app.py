@@ -23,6 +23,7 @@ from server.bus import Bus
 from server.config import ADMIN_FILE, METRICS_FILE, HubConfig
 from server.devices import Devices
 from server.doors import Doors
+from server.embedding.index import TeamIndex
 from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
@@ -41,6 +42,8 @@ _FLUSH_SECONDS = 5.0
 _RENEW_SECONDS = 3600.0
 _FORGET_SECONDS = 2.0  # what was forgotten leaves the files this soon; several at once cost one pass
 _EXPIRE_SECONDS = 60.0
+_INDEX_SECONDS = 1.0  # before the index begins, and begins again where it failed
+_INDEX_SECONDS = 1.0  # before the index of memory begins, and before it begins again after a failure
 
 
 def now_us() -> int:
@@ -65,6 +68,7 @@ class Hub:
     releases: Releases
     telemetry: Telemetry
     memory: Memory
+    index: TeamIndex
     doors: Doors
 
 
@@ -91,6 +95,8 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     record = Record(store, clock)
     telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
     memory = Memory(hublog, bus)
+    index = TeamIndex(store, config.embedder_path, clock=clock)
+    memory.watch(index.wake)
     return Hub(
         config=config,
         store=store,
@@ -105,6 +111,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         releases=releases,
         telemetry=telemetry,
         memory=memory,
+        index=index,
         doors=Doors(hublog, bus, memory),
     )
 
@@ -129,7 +136,10 @@ def build(hub: Hub, port: int) -> Application:
     api = Api(
         hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE), hub.memory, hub.doors
     )
-    app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(hub))
+    index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
+    hub.memory.watch(index.wake)
+    lifespan = _lifespan(hub, index)
+    app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(api.router())
     app.include_router(link.router())
     app.include_router(door.router())
@@ -150,6 +160,7 @@ def build(hub: Hub, port: int) -> Application:
         record=hub.record,
         approvals=hub.approvals,
         orders=hub.orders,
+        memory=hub.memory,
         releases=hub.releases,
         bus=hub.bus,
         hub=info,
@@ -166,7 +177,7 @@ def build(hub: Hub, port: int) -> Application:
     return Application(app, stop)
 
 
-def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(hub.releases.recover)
@@ -178,6 +189,8 @@ def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextMa
             asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
             asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
             asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(hub.memory.expire))),
+            asyncio.create_task(_every(_INDEX_SECONDS, hub.index.run)),
+            asyncio.create_task(_every(_INDEX_SECONDS, index.run)),
         ]
         try:
             yield
@@ -186,6 +199,7 @@ def _lifespan(hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextMa
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await index.close()
             await asyncio.to_thread(hub.devices.flush)
 
     return lifespan

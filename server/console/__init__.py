@@ -17,6 +17,8 @@ from server.console.desk import Desk
 from server.console.devices import DevicePages
 from server.console.events import EventStream
 from server.console.failures import handlers, route_class
+from server.console.forgetting import ForgettingPages
+from server.console.memory import MemoryPages
 from server.console.orders import OrderPages
 from server.console.overview import OverviewPage
 from server.console.runs import RunPages
@@ -45,7 +47,17 @@ def _router(desk: Desk) -> APIRouter:
     pages = APIRouter(route_class=route_class(desk), include_in_schema=False)
     pages.add_api_route("/static/{name:path}", _static, methods=["GET"], response_model=None)
     pages.add_api_route("/healthz", _health, methods=["GET"], response_model=None)
-    for part in (SignInPages, OverviewPage, DevicePages, RunPages, OrderPages, ApprovalPages, EventStream):
+    for part in (
+        SignInPages,
+        OverviewPage,
+        DevicePages,
+        RunPages,
+        OrderPages,
+        ApprovalPages,
+        MemoryPages,
+        ForgettingPages,
+        EventStream,
+    ):
         part(desk).add_to(pages)
     return pages
 

@@ -29,7 +29,7 @@ _STATUS: dict[type[OutriderError], int] = {
     Tampered: 422,
     Unavailable: 503,
 }
-_MISSING_CODES = frozenset({"device.unknown", "run.unknown", "approval.unknown"})
+_MISSING_CODES = frozenset({"device.unknown", "run.unknown", "approval.unknown", "memory.unknown"})
 
 
 @dataclass(frozen=True)

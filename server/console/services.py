@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from server.bus import Bus
     from server.devices import Devices
     from server.ingest import Record
+    from server.memory import Memory
     from server.orders import Orders
     from server.releases import Releases
     from server.users import Users
@@ -43,6 +44,7 @@ class Services:
     record: Record
     approvals: Approvals
     orders: Orders
+    memory: Memory
     releases: Releases
     bus: Bus
     hub: HubInfo

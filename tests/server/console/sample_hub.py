@@ -16,6 +16,7 @@ from server.config import HubConfig
 from server.console import HubInfo, Services, attach
 from server.devices import Devices
 from server.ingest import Ingest, Record
+from server.memory import Memory
 from server.orders import Orders
 from server.releases import Releases
 from server.store import HubLog, Store, make_home
@@ -103,6 +104,7 @@ class SampleHub:
         self.record = Record(self.store, clock)
         self.approvals = Approvals(self.log, self.bus, self.releases)
         self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
+        self.memory = Memory(self.log, self.bus)
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
         self.letters: Letters | None = None
@@ -137,6 +139,7 @@ class SampleHub:
             record=self.record,
             approvals=self.approvals,
             orders=self.orders,
+            memory=self.memory,
             releases=self.releases,
             bus=self.bus,
             hub=hub,
@@ -149,6 +152,7 @@ class SampleHub:
         return app
 
     def close(self) -> None:
+        self.memory.close()
         self.bus.close()
         self.store.close()
 

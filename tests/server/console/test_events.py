@@ -19,7 +19,7 @@ def request_of(token: str, since: str) -> Request:
     return Request({"type": "http", "method": "GET", "path": "/events", "headers": headers, "query_string": query})
 
 
-EVERYTHING = "".join(f"event: {topic}\ndata: 1\n\n" for topic in ("approvals", "devices", "releases", "runs"))
+EVERYTHING = "".join(f"event: {topic}\ndata: 1\n\n" for topic in ("approvals", "devices", "memory", "releases", "runs"))
 
 
 def session(hub: SampleHub) -> str:

@@ -1,0 +1,309 @@
+"""What is remembered, as the people who share it see and change it; and forgetting, asked for and confirmed."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from shared.memory.exchange import from_lines, from_markdown
+from shared.memory.item import Edit, Item
+from tests.server.console.conftest import session_csrf, signed_in
+from tests.server.console.sample_hub import LENA, OMAR, SampleHub
+
+SHOP = "team/shop"
+
+
+@pytest.fixture
+def shop(hub: SampleHub) -> SampleHub:
+    """A team: omar its steward, maria a writer and administrator, lena no member."""
+    hub.memory.grant(SHOP, "user:omar", "steward", "maria")
+    hub.memory.grant(SHOP, "user:maria", "writer", "maria")
+    return hub
+
+
+def note(hub: SampleHub, text: str, scope: str = SHOP, **more: object) -> str:
+    item = Item(kind="note", text=text, source="a test", scope=scope.partition("/")[0] if scope != SHOP else SHOP)
+    return hub.memory.items.create(Item(**{**_plain(item), **more}), scope, "user:omar")  # type: ignore[arg-type]
+
+
+def _plain(item: Item) -> dict[str, object]:
+    return {name: getattr(item, name) for name in item.__struct_fields__}
+
+
+def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    return client.post(path, data={"csrf": session_csrf(client), **fields})
+
+
+def page(client: httpx.Client, item: str, scope: str = SHOP) -> httpx.Response:
+    return client.get(f"/memory/items/{item}?{urlencode({'scope': scope})}")
+
+
+# --- finding ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_memory_says_what_to_do(hub: SampleHub) -> None:
+    html = signed_in(hub, OMAR).get("/memory").text
+    assert "Nothing is remembered yet" in html and "outrider memory add" in html
+
+
+def test_items_are_found_by_words_kind_and_tag(shop: SampleHub) -> None:
+    note(shop, "Prices end with a full stop.", tags=["style"], pinned=True)
+    note(shop, "The depot opens at seven.", kind="fact")
+    client = signed_in(shop, OMAR)
+    everything = client.get("/memory").text
+    assert "Prices end" in everything and "depot opens" in everything and "2 items" in everything
+    for query, found in (
+        ({"q": "depot"}, "depot opens"),
+        ({"kind": "note"}, "Prices end"),
+        ({"tag": "style"}, "Prices end"),
+    ):
+        html = client.get("/memory", params=query).text
+        assert found in html and "1 item" in html
+    assert "Nothing fits" in client.get("/memory?q=nowhere").text
+    assert "Nothing fits" in client.get("/memory?contested=yes").text
+    assert client.get("/memory?page=-3&kind=rumour&scope=team/none").status_code == 200
+
+
+def test_long_lists_have_pages(shop: SampleHub) -> None:
+    for number in range(52):
+        note(shop, f"Note number {number}.")
+    client = signed_in(shop, OMAR)
+    first = client.get("/memory").text
+    (more,) = re.findall(r'href="(/memory\?page=1)"', first)
+    assert first.count("Note number") == 50 and client.get(more).text.count("Note number") == 2
+
+
+def test_who_is_no_member_sees_nothing_of_it(shop: SampleHub) -> None:
+    id = note(shop, "The code of the safe is 4711.")
+    mine = note(shop, "Omar's own.", scope="person/omar")
+    lena, maria = signed_in(shop, LENA), signed_in(shop)
+    for path in (
+        "/memory",
+        f"/memory?scope={SHOP}",
+        "/memory/export",
+        f"/memory/export?scope={SHOP}",
+        "/memory/scopes",
+    ):
+        assert "4711" not in lena.get(path).text
+    assert page(lena, id).status_code == 403 and "4711" not in page(lena, id).text
+    assert page(maria, mine, "person/omar").status_code == 403, (
+        "an administrator is no member of what is somebody's own"
+    )
+    assert "person/omar" not in lena.get("/memory/scopes").text and "omar’s own" in maria.get("/memory/scopes").text
+    assert page(signed_in(shop, OMAR), f"mem_{'0' * 24}").status_code == 404
+
+
+# --- one item -----------------------------------------------------------------------------------------------------
+
+
+def test_a_page_tells_why_something_is_known(shop: SampleHub) -> None:
+    id = note(
+        shop, "Ann prefers mail.", subject="Ann Smith", source=f"run run_{'a' * 24} step 2", fields={"by": "mail"}
+    )
+    html = page(signed_in(shop, OMAR), id).text
+    for shown in (
+        "Why do you know this?",
+        "Ann prefers mail.",
+        "Ann Smith",
+        "step 2",
+        "by",
+        "1 version",
+        "from this console",
+    ):
+        assert shown in html, shown
+    assert f"/runs?q=run_{'a' * 24}" in html
+
+
+def test_editing_makes_a_version_and_any_can_be_brought_back(shop: SampleHub) -> None:
+    id = note(shop, "Prices end with a full stop.", tags=["style", "old"], fields={"a": "1", "b": "2"})
+    client = signed_in(shop)
+    done = send(
+        client, f"/memory/items/{id}", scope=SHOP, text="Prices end without.\r\nAlways.", kind="brand-rule",
+        source="the guide", subject="", sensitivity="normal", tags="style, new", fields="b: 3\nc: 4: 5", pinned="yes",
+    )  # fmt: skip
+    assert done.status_code == 303
+    item = shop.memory.items.document(SHOP, id).item()
+    assert (item.text, item.kind, item.tags, item.pinned) == (
+        "Prices end without.\nAlways.",
+        "brand-rule",
+        ["new", "style"],
+        True,
+    )
+    assert item.fields == {"b": "3", "c": "4: 5"}
+    first, last = shop.memory.items.history(SHOP, id)
+    assert (first.by, last.by) == ("user:omar", "user:maria")
+    assert send(client, f"/memory/items/{id}", scope=SHOP, version=first.hash).status_code == 303
+    again = shop.memory.items.document(SHOP, id).item()
+    assert (again.text, again.fields) == ("Prices end with a full stop.", {"a": "1", "b": "2"})
+    assert len(shop.memory.items.history(SHOP, id)) == 3
+
+
+def test_a_bad_edit_is_told_and_changes_nothing(shop: SampleHub) -> None:
+    id = note(shop, "x")
+    client = signed_in(shop)
+    answer = send(client, f"/memory/items/{id}", scope=SHOP, text="y", kind="note", fields="no colon here")
+    assert answer.status_code == 400 and "memory.field" in answer.text
+    assert send(client, f"/memory/items/{id}", scope=SHOP, text="", kind="note").status_code == 400
+    assert len(shop.memory.items.history(SHOP, id)) == 1
+
+
+def test_who_only_reads_cannot_write(shop: SampleHub) -> None:
+    id = note(shop, "x")
+    shop.memory.grant(SHOP, "user:lena", "reader", "omar")
+    lena = signed_in(shop, LENA)
+    html = page(lena, id).text
+    assert "Edit it" not in html and "Forget…" not in html
+    assert f'value="{SHOP}"' not in lena.get("/memory/new").text, "only her own scope is offered"
+    assert send(lena, f"/memory/items/{id}", scope=SHOP, text="y", kind="note").status_code == 403
+    assert send(lena, "/memory/new", scope=SHOP, text="y", kind="note").status_code == 403
+    assert send(lena, "/memory/forget", kind="item", scope=SHOP, item=id, reason="wrong").status_code == 403
+    assert lena.get(f"/memory/forget?kind=scope&scope={SHOP}").status_code == 403
+    assert shop.memory.items.document(SHOP, id).item().text == "x"
+
+
+def test_conflicts_are_shown_with_their_writers_and_settled(shop: SampleHub) -> None:
+    id = note(shop, "x", fields={"town": "Elm"})
+    base = shop.memory.chunks(SHOP, id)
+    from shared.memory.document import Document
+    from shared.memory.feed import change
+
+    edits = [
+        Document.load(base, bytes([n]) * 16).edit(Edit(fields={"town": town}), at=shop.clock() + n, by=f"user:{by}")
+        for n, (town, by) in enumerate((("Oak", "ann"), ("Ash", "bob")), 1)
+    ]
+    shop.memory.push(SHOP, [change(id, chunk) for chunk in edits if chunk], "test")
+    client = signed_in(shop)
+    html = page(client, id).text
+    assert "was written twice" in html and "by ann" in html and "by bob" in html
+    assert "1 conflict" in client.get("/memory?contested=yes").text
+    shown = shop.memory.items.document(SHOP, id).item().fields["town"]
+    other = "Oak" if shown == "Ash" else "Ash"
+    assert send(client, f"/memory/items/{id}", scope=SHOP, settle="fields/town", value=other).status_code == 303
+    assert shop.memory.items.document(SHOP, id).item().fields == {"town": other}
+    assert shop.memory.items.conflicts(SHOP, id) == []
+
+
+def test_a_new_item(shop: SampleHub) -> None:
+    client = signed_in(shop, OMAR)
+    assert 'value="team/shop"' in client.get("/memory/new").text
+    answer = send(
+        client, "/memory/new", scope=SHOP, text="Ship on Mondays.", kind="brand-rule", tags="ship", pinned="yes"
+    )
+    assert answer.status_code == 303
+    assert "Ship on Mondays." in client.get(answer.headers["location"]).text
+    own = send(client, "/memory/new", scope="person/omar", text="Mine.", kind="note")
+    assert "omar’s own" in client.get(own.headers["location"]).text
+    bad = send(client, "/memory/new", scope=SHOP, text="Kept as typed.", kind="rumour")
+    assert bad.status_code == 400 and "Kept as typed." in bad.text and "memory.item" in bad.text
+    assert send(client, "/memory/new", scope="team/none", text="x", kind="note").status_code == 403
+
+
+@pytest.mark.parametrize("form", ["jsonl", "md"])
+def test_an_export_is_what_was_looked_for(shop: SampleHub, form: str) -> None:
+    id = note(shop, "Prices end with a full stop.", fields={"a": "1"})
+    note(shop, "The depot opens at seven.")
+    answer = signed_in(shop, OMAR).get(f"/memory/export?q=prices&form={form}")
+    assert f'filename="memory.{form}"' in answer.headers["content-disposition"]
+    found = from_markdown(answer.text, "x") if form == "md" else list(from_lines(answer.content.splitlines(), "x"))
+    assert [(one.id, one.item.text, one.item.fields) for one in found] == [
+        (id, "Prices end with a full stop.", {"a": "1"})
+    ]
+    assert len(found[0].chunks) == (1 if form == "jsonl" else 0)
+
+
+# --- who shares it ------------------------------------------------------------------------------------------------
+
+
+def test_a_steward_gives_roles_and_takes_them_away(shop: SampleHub) -> None:
+    omar = signed_in(shop, OMAR)
+    assert send(omar, "/memory/scopes", scope=SHOP, member="user:lena", role="reader").status_code == 303
+    assert shop.memory.role(SHOP, "user:lena") == "reader"
+    assert re.search(r"<strong>lena</strong>.*reader", omar.get("/memory/scopes").text)
+    assert send(omar, "/memory/scopes", scope=SHOP, member="user:lena").status_code == 303
+    assert shop.memory.role(SHOP, "user:lena") == ""
+    assert send(omar, "/memory/scopes", scope="team/other", member="user:omar", role="steward").status_code == 403
+    assert (
+        send(signed_in(shop, LENA), "/memory/scopes", scope=SHOP, member="user:lena", role="reader").status_code == 403
+    )
+    maria = signed_in(shop)
+    assert send(maria, "/memory/scopes", scope="team/other", member="user:lena", role="steward").status_code == 303
+    bad = send(maria, "/memory/scopes", scope="team/other", member="user:nobody", role="reader")
+    assert bad.status_code == 400 and "memory.member" in bad.text
+
+
+# --- forgetting ---------------------------------------------------------------------------------------------------
+
+
+def test_an_item_is_forgotten_after_a_page_that_says_what_happens(shop: SampleHub) -> None:
+    id = note(shop, "The code of the safe is 4711.")
+    client = signed_in(shop)
+    asked = client.get(f"/memory/forget?{urlencode({'kind': 'item', 'scope': SHOP, 'item': id})}").text
+    assert "cannot be undone" in asked and "4711" in asked
+    without = send(client, "/memory/forget", kind="item", scope=SHOP, item=id)
+    assert without.status_code == 400 and "console.reason" in without.text
+    assert send(client, "/memory/forget", kind="item", scope=SHOP, item=id, reason="wrong").status_code == 303
+    shown = client.get("/memory/forgotten").text
+    assert "An item" in shown and "by maria" in shown and "it is wrong" in shown and "gone here" in shown
+    assert page(client, id).status_code == 404
+    assert not any(b"4711" in path.read_bytes() for path in shop.store.home.rglob("*") if path.is_file())
+
+
+def test_the_page_shows_which_devices_have_confirmed(shop: SampleHub) -> None:
+    desk = shop.agent("Counter 2")
+    desk.connect()
+    shop.memory.grant(SHOP, f"device:{desk.device}", "writer", "maria")
+    id = note(shop, "x")
+    send(signed_in(shop), "/memory/forget", kind="item", scope=SHOP, item=id, reason="purpose")
+    html = signed_in(shop).get("/memory/forgotten").text
+    assert "0 of 1 device confirmed" in html and "not yet" in html and "Counter 2" in html
+
+
+def test_a_person_is_forgotten_by_a_name_that_is_not_kept(shop: SampleHub) -> None:
+    kept, gone = note(shop, "likes tea", subject="Bob"), note(shop, "likes tea", subject="Ann Smith")
+    omar = signed_in(shop, OMAR)
+    assert omar.get("/memory/forget?kind=subject").status_code == 403, "everywhere is for administrators"
+    assert send(omar, "/memory/forget", kind="subject", scope=SHOP, name="", reason="request").status_code == 400
+    assert (
+        send(omar, "/memory/forget", kind="subject", scope=SHOP, name="ann smith", reason="request").status_code == 303
+    )
+    assert [view.item for view in shop.memory.items.list()] == [kept] and gone != kept
+    assert "All about a person" in omar.get("/memory/forgotten").text
+    assert not any(b"nn smith" in path.read_bytes().lower() for path in shop.store.home.rglob("*") if path.is_file())
+
+
+def test_a_scope_is_forgotten_only_when_its_name_is_repeated(shop: SampleHub) -> None:
+    note(shop, "x")
+    omar = signed_in(shop, OMAR)
+    assert send(omar, "/memory/forget", kind="scope", scope=SHOP, name="team", reason="purpose").status_code == 400
+    assert send(omar, "/memory/forget", kind="scope", scope=SHOP, name=SHOP, reason="purpose").status_code == 303
+    assert shop.memory.items.count() == 0
+    assert send(omar, "/memory/forget", kind="world", scope=SHOP, reason="purpose").status_code == 400
+
+
+def test_a_hold_stops_forgetting_and_is_seen(shop: SampleHub) -> None:
+    id = note(shop, "Evidence.")
+    maria, omar = signed_in(shop), signed_in(shop, OMAR)
+    assert omar.get("/memory/holds").status_code == 403
+    assert send(maria, "/memory/holds", scope=SHOP, item=id, reason="Case 12").status_code == 303
+    assert "Case 12" in maria.get("/memory/holds").text
+    html = page(omar, id).text
+    assert "On legal hold." in html and "Case 12" in html
+    refused = send(omar, "/memory/forget", kind="item", scope=SHOP, item=id, reason="wrong")
+    assert refused.status_code == 403 and "memory.held" in refused.text
+    hold = shop.memory.holds.list()[0].id
+    assert send(maria, "/memory/holds", lift=hold).status_code == 303
+    assert send(maria, "/memory/holds", lift=hold).status_code == 409
+    assert "lifted" in maria.get("/memory/holds").text
+    assert send(omar, "/memory/forget", kind="item", scope=SHOP, item=id, reason="wrong").status_code == 303
+
+
+def test_forms_of_another_site_do_nothing(shop: SampleHub) -> None:
+    id = note(shop, "x")
+    client = signed_in(shop)
+    for path in (f"/memory/items/{id}", "/memory/new", "/memory/scopes", "/memory/forget", "/memory/holds"):
+        assert client.post(path, data={"csrf": "guess", "scope": SHOP}).status_code == 403, path
+    assert json.dumps([view.text for view in shop.memory.items.list()]) == '["x"]'
