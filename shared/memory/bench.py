@@ -26,7 +26,7 @@ from shared import limits
 from shared.errors import Unavailable
 from shared.memory.verdict import VERDICT, Refusal, Task, Verdict, pack, unpack
 
-COMMAND = (sys.executable, "-m", "shared.memory.worker")
+COMMAND = (sys.executable, "-P", "-m", "shared.memory.worker")  # -P: not from whatever folder this is
 _DEATHS = 3  # of one item, before the rest of its changes are refused with it
 
 Start = Callable[[], "subprocess.Popen[bytes]"]

@@ -10,6 +10,7 @@ for the other.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -21,6 +22,7 @@ from shared.memory.verdict import TASKS, pack, unpack
 def main() -> None:
     """Judge until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's is for the parent, which ends this one's input
+    os.environ["RUST_BACKTRACE"] = "0"  # the native library's panics are expected here, and a trace of each takes long
     _confine()
     taken, given = sys.stdin.buffer, sys.stdout.buffer
     given.write(pack(True))
