@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -65,7 +66,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
 class _Text(msgspec.Struct, frozen=True):
     place: int
-    parts: frozenset[int]
+    parts: array[int]  # as 32-bit numbers: a set of them would take ten times the memory
     key: str
     fixed: tuple[str, ...]
 
@@ -102,10 +103,11 @@ def _group(group: list[Dated], alike: int, similarity: Similarity | None) -> Ite
         if taken[text.place]:
             continue
         members: list[tuple[int, int]] = []
+        mine = frozenset(text.parts)
         for other in near:
             if taken[other.place] or other.fixed != text.fixed:
                 continue
-            value = _alike(text, other)
+            value = _alike(text, mine, other)
             if similarity and alike > value >= alike // 2:
                 value = max(value, similarity(group[text.place].id, group[other.place].id))
             if value >= alike:
@@ -121,22 +123,30 @@ def _group(group: list[Dated], alike: int, similarity: Similarity | None) -> Ite
 def _near(texts: list[_Text]) -> Iterator[tuple[_Text, list[_Text]]]:
     """Each text, best first, with those after it that may be alike: the same words, or a bucket in common."""
     same: dict[str, list[_Text]] = defaultdict(list)
-    buckets: dict[int, list[_Text]] = defaultdict(list)
-    keys: list[list[int]] = []
     for text in texts:
-        first = not same[text.key]
         same[text.key].append(text)
-        keys.append(_buckets(text.parts) if first else [])
-        for key in keys[-1]:  # copies of one text need no buckets: they are found by their words
-            buckets[key].append(text)
+    # Copies of one text need no buckets: they are found by their words. Most buckets hold one text, and are not kept.
+    keys = [array("q", _buckets(text.parts) if same[text.key][0] is text else ()) for text in texts]
+    once: set[int] = set()
+    buckets: dict[int, list[_Text]] = {}
+    for each in keys:
+        for key in each:
+            if key in once:
+                buckets[key] = []
+            once.add(key)
+    del once
+    for text in texts:
+        for key in keys[text.place]:
+            if key in buckets:
+                buckets[key].append(text)
     at: dict[int, int] = defaultdict(int)  # how far each bucket has been walked
     for text in texts:
         if not keys[text.place]:
             continue
         near = {other.place: other for other in same[text.key] if other.place > text.place}
         for key in keys[text.place]:
-            bucket = buckets[key]
-            if len(bucket) == 1:
+            bucket = buckets.get(key)
+            if bucket is None:
                 continue
             at[key] += 1
             for other in bucket[at[key] : at[key] + _MOST]:
@@ -151,10 +161,10 @@ def _text(place: int, text: str) -> _Text:
     parts = [*words, *(f"{one} {other}" for one, other in pairwise(words))]
     # A CRC alone is linear in its input; multiplying spreads it, so that the low bits are as good as random.
     hashed = frozenset((zlib.crc32(part.encode("utf-8", "replace")) * 0x9E3779B1) & 0xFFFFFFFF for part in parts)
-    return _Text(place, hashed, " ".join(words), fixed)
+    return _Text(place, array("I", sorted(hashed)), " ".join(words), fixed)
 
 
-def _buckets(parts: frozenset[int]) -> list[int]:
+def _buckets(parts: array[int]) -> list[int]:
     """One-permutation MinHash: the parts are dealt to slots, each keeps its smallest; an empty slot borrows from the
     next full one. Three neighbouring slots make a bucket."""
     slots = [_NEVER] * _SLOTS
@@ -171,11 +181,11 @@ def _buckets(parts: frozenset[int]) -> list[int]:
     return [hash((at, *slots[at : at + _BAND])) for at in range(0, _SLOTS, _BAND)]
 
 
-def _alike(one: _Text, other: _Text) -> int:
-    """Jaccard similarity in permille."""
+def _alike(one: _Text, parts: frozenset[int], other: _Text) -> int:
+    """Jaccard similarity in permille. ``parts`` are those of ``one``."""
     if one.key == other.key:
         return 1000
-    both = len(one.parts & other.parts)
+    both = len(parts.intersection(other.parts))
     return 1000 * both // max(1, len(one.parts) + len(other.parts) - both)
 
 

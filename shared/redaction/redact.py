@@ -10,10 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from shared.redaction.addresses import emails, networks, postal, secrets
 from shared.redaction.finding import Span, settle, shadow
-from shared.redaction.names import names
-from shared.redaction.numbers import accounts, births, identities, phones
 
 KINDS = (
     *("EMAIL", "PHONE", "IBAN", "CARD", "ACCOUNT", "SSN", "TAX-ID", "NATIONAL-ID", "VEHICLE", "BIRTHDATE", "IP", "MAC"),
@@ -68,6 +65,11 @@ class Preview(msgspec.Struct, frozen=True):
 def find(text: str, rules: Redaction | None = None, also: Iterable[Recogniser] = ()) -> list[Span]:
     """Personal data in ``text``: spans that do not overlap, in order. ``also`` are further recognisers, as one that
     uses a language model. Raises ``BadInput('redaction.too-long')``."""
+    # A hundred patterns take a fifth of a second to compile: not before a text is to be searched.
+    from shared.redaction.addresses import emails, networks, postal, secrets
+    from shared.redaction.names import names
+    from shared.redaction.numbers import accounts, births, identities, phones
+
     rules = rules or Redaction()
     shade = shadow(text)
     read = shade.text
