@@ -203,6 +203,23 @@ def test_nothing_is_left_behind_where_rows_have_moved(memory: Memory, tmp_path: 
     assert memory.search(Query(marks[sorted(set(marks) - set(gone))[0]]), now=0)
 
 
+def test_a_copy_left_in_an_unused_part_of_the_file_goes_too(memory: Memory, tmp_path: Path) -> None:
+    """As the one before, but with the copy put there by hand, so that it is there in every version of SQLite."""
+    other = memory.write(Item(kind="note", text="The gate is green", source="x"), at=1, by="user:ada")
+    id = secret(memory)
+    memory.take("team/site", [], [one := stone("item", item=id)], 1, now=1)
+    assert memory.obey(one) == 1
+    memory._fold()
+    path = tmp_path / "memory.sqlite3"
+    data = bytearray(path.read_bytes())
+    page = next(at for at in range(4096, len(data), 4096) if data[at] == 0x0D and data[at + 3 : at + 5] == b"\x00\x01")
+    data[page + 100 : page + 119] = b"Zebedee Quarkington"
+    path.write_bytes(data)
+    memory.truncate()
+    assert found(tmp_path) == {}
+    assert memory.get(other).text == "The gate is green"
+
+
 def test_who_was_stopped_before_the_file_was_clean_rewrites_it(memory: Memory, tmp_path: Path) -> None:
     id = secret(memory)
     one = stone("item", item=id)
