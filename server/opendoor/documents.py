@@ -30,10 +30,10 @@ class Outcome(Protocol):
 
 
 class Keeper(Protocol):
-    """What is asked of the hub's memory. ``chunks`` gives an item's changes as the feed has them, none where it has
-    none or they were erased; ``push`` screens and keeps changes of ``by``."""
+    """What is asked of the hub's memory. ``chunks`` gives an item's changes as the feed has them, without the first
+    ``skip``, none where it has none or they were erased; ``push`` screens and keeps changes of ``by``."""
 
-    def chunks(self, scope: str, item: str) -> list[bytes]: ...
+    def chunks(self, scope: str, item: str, skip: int = 0) -> list[bytes]: ...
 
     def push(self, scope: str, changes: Sequence[Change], *, by: str) -> Outcome: ...
 
@@ -52,12 +52,13 @@ class Document:
 
     def refresh(self) -> None:
         """Take in what is new in the feed. Hold ``lock``. Raises ``Refused('door.gone')`` where it was erased."""
-        chunks = self._keeper.chunks(self.scope, self.item)
-        if not chunks or len(chunks) < self._read:
+        known = min(self._read, 1)  # the newest that is known is asked for again: it is gone where all is
+        chunks = self._keeper.chunks(self.scope, self.item, self._read - known)
+        if not chunks:
             raise Refused("door.gone", "the document is not there any more", advice="ask the team what became of it")
-        for chunk in chunks[self._read :]:
+        for chunk in chunks[known:]:
             self.history.add(_node(chunk))
-        self._read = len(chunks)
+            self._read += 1
 
     def take(self, peer: Peer, message: Message, by: str) -> None:
         """Keep what a client's message brings, and note what it says. Hold ``lock``.

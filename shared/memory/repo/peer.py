@@ -114,7 +114,10 @@ class History:
     def since(self, heads: Iterable[str]) -> list[str]:
         """The changes that are neither among ``heads`` nor what these build on, parents first. Unknown heads count
         for nothing."""
-        known = self.ancestors(heads)
+        asked = set(heads)
+        if self._heads <= asked:  # the usual case, and a long history need not be walked for it
+            return []
+        known = self.ancestors(asked)
         return [hash_ for hash_ in self._nodes if hash_ not in known]
 
     def ancestors(self, heads: Iterable[str]) -> set[str]:
@@ -217,4 +220,6 @@ class Peer:
             ):
                 lacking.add(hash_)
         lacking.update(asked)
+        if not lacking:
+            return
         yield from (hash_ for hash_ in self._history.since(()) if hash_ in lacking)

@@ -22,6 +22,7 @@ from shared.memory.repo.bloom import Bloom
 from shared.memory.repo.sync import Have, Message
 from shared.memory.screen import screen
 from tests.server.opendoor.conftest import RULES, SCOPE, Place, Raw
+from tests.shared.memory.hostile import crafted
 
 END = 10.0
 
@@ -145,6 +146,21 @@ async def test_mutants_of_good_changes_are_refused(place: Place) -> None:
         codes.add(reason)
     assert all(code.startswith(("memory.", "repo.")) for code in codes)
     assert place.says().text == "Write plainly."
+    await still_serves(place)
+
+
+async def test_changes_known_to_hurt_are_refused(place: Place) -> None:
+    way_in = place.way_in()
+    hurting = crafted()
+    del hurting["nothing"], hurting["two changes"]  # in a sync message these carry none, or two
+    for name, (chunk, code) in hurting.items():
+        client = await Raw.open(place, way_in)
+        await client.join()
+        await client.sync(Message(changes=(chunk,)))
+        _, reason, said = await end_of(client)
+        assert reason == said and (reason.startswith(f"memory.hostile.{code}") or reason == "repo.sync"), name
+        await client.socket.close()
+    assert place.says() == RULES
     await still_serves(place)
 
 

@@ -228,6 +228,26 @@ def test_hostile_sync_messages_are_refused_cheaply(what: str, data: bytes) -> No
         tracemalloc.stop()
 
 
+def test_mutants_of_a_message_read_or_are_refused() -> None:
+    rng = random.Random(9)
+    have = Have((HASH,), Bloom.of(f"{number:064x}" for number in range(9)))
+    good = sync.encode(Message((HASH,), (HASH,), (have,), (chunk(), chunk(2)))) + b"\x02\x02\x84"
+    read = 0
+    for _ in range(3000):
+        bad = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            bad[rng.randrange(len(bad))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        try:
+            message = sync.parse(bytes(bad[: rng.choice((len(bad), rng.randrange(len(bad))))]))
+        except BadInput as error:
+            assert error.code == "repo.sync"
+        else:
+            read += 1
+            again = sync.parse(sync.encode(message))
+            assert (again.heads, again.need, again.have) == (message.heads, message.need, message.have)
+    assert 0 < read < 3000
+
+
 def test_as_many_changes_as_may_be_and_no_more() -> None:
     joined = chunk() * (limits.REPO_CHANGES + 1)
     with pytest.raises(BadInput, match="too many changes"):
