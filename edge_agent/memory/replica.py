@@ -25,8 +25,8 @@ from shared.entries import Draft, MemoryErased, MemoryRefused
 from shared.errors import BadInput, OutriderError, Unavailable
 from shared.keys import PublicKey
 from shared.memory import feed
+from shared.memory.chunks import DEFLATED, read_change
 from shared.memory.feed import Change, Record, Tombstone, change_hash, chunk_of, open_tombstone
-from shared.memory.screen import screen
 from shared.memory.verdict import Task, Verdict
 from shared.protocol import Forget, Forgotten, Message, Recall, Recalled, Refusal, Remember, Remembered, error_of
 
@@ -238,7 +238,7 @@ class Replica:
             self._note(scope, [("", "", "memory.scope")])
 
     def _sorted(self, scope: str, records: Iterable[Record]) -> tuple[list[Change], list[Tombstone]]:
-        """Records as they may be applied: changes that passed, in order, and tombstones that the hub signed."""
+        """Records as they may be applied: changes that passed, and tombstones that the hub signed."""
         stones: list[Tombstone] = []
         arrived: dict[str, dict[str, bytes]] = {}
         for record in records:
@@ -246,8 +246,8 @@ class Replica:
                 if record.tombstone is not None:
                     stones.append(self._stone(scope, record))
                 else:
-                    change = screen(chunk_of(Change(record.item, record.data)))
-                    arrived.setdefault(record.item, {})[change.hash] = change.raw
+                    chunk = _plain(chunk_of(Change(record.item, record.data)))
+                    arrived.setdefault(record.item, {})[change_hash(chunk)] = chunk
             except OutriderError as error:
                 self._note(scope, [(record.item, "", error.code)])
         return self._passed(scope, arrived), stones
@@ -282,9 +282,14 @@ class Replica:
         if verdict.probe is not None and verdict.probe.item.scope != scope:
             self._note(scope, [(task.item, name, "memory.other-scope") for name in verdict.taken])
             return []
-        self._note(scope, [(task.item, one.hash, one.code) for one in verdict.refused])
+        self._note(scope, [(task.item, change_hash(task.chunks[one.place]), one.code) for one in verdict.refused])
         taken = set(verdict.taken)
         return [feed.change(task.item, chunk) for chunk in task.chunks if change_hash(chunk) in taken]
+
+
+def _plain(chunk: bytes) -> bytes:
+    """A change as it is stored: not deflated. All else about it is judged by the worker."""
+    return read_change(chunk).raw if chunk[8:9] == bytes([DEFLATED]) else chunk
 
 
 def _in_order(since: int, said: Recalled) -> bool:

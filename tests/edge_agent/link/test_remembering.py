@@ -235,7 +235,7 @@ async def test_a_tombstone_becomes_a_receipt_in_the_log(tmp_path: Path) -> None:
         await ends.notice("memory")
         await ends.until(lambda: ends.facts(MemoryErased) and ends.facts(MemoryRefused))
         assert ends.facts(MemoryErased) == [MemoryErased(tombstones=[stone.id], items=1)]
-        assert ends.memory.count() == 0 and ends.memory.pending() == []
+        await ends.until(lambda: ends.memory.count() == 0 and not ends.memory.pending())
         await ends.until(lambda: ends.ears.synced_to == ends.journal.size)
 
 
