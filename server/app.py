@@ -42,7 +42,6 @@ _FLUSH_SECONDS = 5.0
 _RENEW_SECONDS = 3600.0
 _FORGET_SECONDS = 2.0  # what was forgotten leaves the files this soon; several at once cost one pass
 _EXPIRE_SECONDS = 60.0
-_INDEX_SECONDS = 1.0  # before the index begins, and begins again where it failed
 _INDEX_SECONDS = 1.0  # before the index of memory begins, and before it begins again after a failure
 
 
@@ -68,7 +67,6 @@ class Hub:
     releases: Releases
     telemetry: Telemetry
     memory: Memory
-    index: TeamIndex
     doors: Doors
 
 
@@ -95,8 +93,6 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     record = Record(store, clock)
     telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
     memory = Memory(hublog, bus)
-    index = TeamIndex(store, config.embedder_path, clock=clock)
-    memory.watch(index.wake)
     return Hub(
         config=config,
         store=store,
@@ -111,7 +107,6 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         releases=releases,
         telemetry=telemetry,
         memory=memory,
-        index=index,
         doors=Doors(hublog, bus, memory),
     )
 
@@ -189,7 +184,6 @@ def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.Abst
             asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
             asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
             asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(hub.memory.expire))),
-            asyncio.create_task(_every(_INDEX_SECONDS, hub.index.run)),
             asyncio.create_task(_every(_INDEX_SECONDS, index.run)),
         ]
         try:

@@ -32,6 +32,7 @@ _POLL_S = 30.0  # a net below `wake`
 _RETRY_S = 60.0
 _WAIT_S = 2.0  # a question waits no longer for its vector
 _QUESTION_CHARS = 2_000
+_NO_MODEL = "none"
 _BY_A_TEXT = ("embedder.text", "embedder.crashed", "embedder.slow")
 _log = logging.getLogger("outrider.hub")
 
@@ -127,6 +128,8 @@ class TeamIndex:
         if self._folder is None or self._encoder is None:
             return 0
         if not self._model:
+            if not await asyncio.to_thread(self._shelf.stale, _NO_MODEL, 1):
+                return 0  # a hub without team memory misses nothing
             self._model = (await asyncio.to_thread(describe, self._folder)).id
         items = await asyncio.to_thread(self._shelf.stale, self._model, 1 if self._careful else _BATCH)
         if not items:
