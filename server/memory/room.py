@@ -25,9 +25,11 @@ class Memory:
     def __init__(self, hublog: HubLog, bus: Bus, screener: Screener | None = None) -> None:
         self._log = hublog
         self._bus = bus
-        self._bench = None if screener is not None else Bench()
+        self._bench: Bench | None = None
+        if screener is None:
+            screener = self._bench = Bench()
         self.access = Access(hublog)
-        self.feeds = Feeds(hublog, bus, screener or self._bench or Bench())
+        self.feeds = Feeds(hublog, bus, screener)
         self.items = Items(hublog, self.feeds)
         self.holds = Holds(hublog, bus)
         self.erasure = Erasure(hublog, self.feeds.tell)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import select
 
+from server.memory.access import devices_of
 from server.store import Store
 from server.store.memory_tables import MEMORY_DUE, MEMORY_RECEIPTS, MEMORY_TOMBSTONES
 from server.store.tables import DEVICES
@@ -16,7 +17,8 @@ _SHOWN = 200
 
 class Party(msgspec.Struct, frozen=True):
     """A device that was to erase something. ``at`` is when it wrote its receipt (µs), 0 while it has not; ``seq`` is
-    that entry of its log, -1 before. A revoked device will not say any more."""
+    that entry of its log, -1 before. ``state`` is ``active``, ``revoked``, or ``left`` where it has the scope no more:
+    it was told to drop all of it."""
 
     device: str
     name: str
@@ -75,9 +77,17 @@ def tombstones(store: Store, ids: Sequence[str] = (), limit: int = _SHOWN) -> li
             .where(MEMORY_DUE.c.tombstone.in_(names))
             .order_by(DEVICES.c.name, DEVICES.c.id)
         )
+        scopes = {row["id"]: row["scope"] for row in rows}
+        have = {scope: set(devices_of(conn, scope)) for scope in set(scopes.values())}
         for row in conn.execute(due):
+            left = row.state == "active" and row.id not in have[scopes[row.tombstone]]
             party = Party(
-                row.id, row.name, row.state, row.last_seen_at, row.at or 0, -1 if row.seq is None else row.seq
+                row.id,
+                row.name,
+                "left" if left else row.state,
+                row.last_seen_at,
+                row.at or 0,
+                -1 if row.seq is None else row.seq,
             )
             parties.setdefault(row.tombstone, {})[row.id] = party
     return [

@@ -261,6 +261,17 @@ def test_devices_confirm_in_their_logs(room: Room) -> None:
     assert room.memory.tombstones([asked.id])[0].waiting == 0
 
 
+def test_a_device_that_left_the_scope_is_not_waited_for(room: Room) -> None:
+    laptop = room.join("laptop", "mara")
+    team = "team/permits"
+    room.memory.grant(team, "user:mara", "writer", "clara")
+    room.memory.erasure.scope(team, "clara")
+    assert room.memory.tombstones()[0].waiting == 1
+    room.memory.revoke(team, "user:mara", "clara")
+    (view,) = room.memory.tombstones()
+    assert view.waiting == 0 and [(party.device, party.state) for party in view.parties] == [(laptop.id, "left")]
+
+
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 

@@ -102,7 +102,6 @@ def test_what_is_not_there_or_not_allowed(room: Room) -> None:
     room.memory.erasure.item("person/mara", name, "user:mara")
     chunk = document.edit(Edit(text="z"), at=room.clock(), by="user:mara")
     assert chunk is not None
-    from shared.memory.feed import change
 
     assert [one.code for one in room.memory.push("person/mara", [change(name, chunk)], "hub").refused] == [
         "memory.erased"
