@@ -227,20 +227,16 @@ def main() -> None:
     print(
         f"{len(given.texts)} notes, {len(given.questions)} questions, {sum(n * k for n, k in sizes.items())} judgements"
     )
-    table = [
-        "| where | way | nDCG@10 | recall@10 | p |",
-        "|---|---|---|---|---|",
-        *rows(given, "device", device(given)),
-    ]
+    print("| where | way | nDCG@10 | recall@10 | p |", "|---|---|---|---|---|", sep="\n")
+    print(*rows(given, "device", device(given)), sep="\n", flush=True)
     if asked.hub:
         from server.embedding import package
 
         folder = CACHE / "hub-embedder" / package.NAME
         package.add(folder)
         artefact = ModelStore(CACHE).path_for(known("minilm-l6").sha256)
-        for name, path in (("hub, sentence-transformers", folder), ("hub, artefact", artefact)):
-            table += rows(given, name, asyncio.run(hub(given, path)))
-    print("\n".join(table))
+        for name, path in (("hub, artefact", artefact), ("hub, sentence-transformers", folder)):
+            print(*rows(given, name, asyncio.run(hub(given, path))), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
