@@ -156,6 +156,7 @@ def build(hub: Hub, port: int) -> Application:
         approvals=hub.approvals,
         orders=hub.orders,
         memory=hub.memory,
+        doors=hub.doors,
         releases=hub.releases,
         bus=hub.bus,
         hub=info,

@@ -15,6 +15,7 @@ from server.console import assets
 from server.console.approvals import ApprovalPages
 from server.console.desk import Desk
 from server.console.devices import DevicePages
+from server.console.doors import DoorPages
 from server.console.events import EventStream
 from server.console.failures import handlers, route_class
 from server.console.forgetting import ForgettingPages
@@ -55,6 +56,7 @@ def _router(desk: Desk) -> APIRouter:
         OrderPages,
         ApprovalPages,
         MemoryPages,
+        DoorPages,
         ForgettingPages,
         EventStream,
     ):

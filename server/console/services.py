@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from server.approvals import Approvals
     from server.bus import Bus
     from server.devices import Devices
+    from server.doors import Doors
     from server.ingest import Record
     from server.memory import Memory
     from server.orders import Orders
@@ -45,6 +46,7 @@ class Services:
     approvals: Approvals
     orders: Orders
     memory: Memory
+    doors: Doors
     releases: Releases
     bus: Bus
     hub: HubInfo

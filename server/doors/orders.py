@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from server.doors.tokens import PATH, Door, Doors
+from server.doors.tokens import Door, Doors
 from shared.errors import BadInput
 from shared.memory.repo import names
 
@@ -39,7 +39,7 @@ def carry_out(doors: Doors, order: DoorOrder, by: str) -> dict[str, Any]:
                 by=by,
                 operator=True,
             )
-            return shown(door) | {"token": token, "path": f"{PATH}?token={token}"}
+            return shown(door) | {"token": token, "path": doors.path(token)}
         case "list":
             return {"doors": [shown(door) for door in doors.list(order.scope, order.item)]}
         case "revoke":

@@ -22,6 +22,7 @@ from server.store.memory_tables import MEMORY_DOORS
 from shared.entries import Draft, MemoryGranted, Written
 from shared.errors import BadInput, Refused
 from shared.memory.feed import READER, STEWARD, WRITER, is_item, is_team, may
+from shared.memory.repo import names
 
 PATH = "/memory/sync"  # where clients come in, with ``?token=``; ``server.web`` knows it too
 SHORTEST_S, LONGEST_S = 60, 366 * 24 * 3600
@@ -130,7 +131,7 @@ class Doors:
             raise BadInput("door.unknown", "there is no such token", advice="see outrider hub door list")
         return _door(row)
 
-    def list(self, scope: str = "", item: str = "") -> list[Door]:
+    def list(self, scope: str = "", item: str = "") -> Sequence[Door]:
         """Every token, newest first; those of a scope or an item."""
         asked = select(MEMORY_DOORS).order_by(MEMORY_DOORS.c.created_at.desc(), MEMORY_DOORS.c.id)
         if scope:
@@ -139,6 +140,21 @@ class Doors:
             asked = asked.where(MEMORY_DOORS.c.item == item)
         with self._store.read() as conn:
             return [_door(row) for row in conn.execute(asked)]
+
+    def of(self, scope: str, item: str, steward: str) -> Sequence[Door]:
+        """The tokens of a document, for one of its team's stewards. Raises ``Refused('door.steward')``."""
+        self._check_steward(scope, steward, False)
+        return self.list(scope, item)
+
+    @staticmethod
+    def url(item: str) -> str:
+        """What a client gives to ``repo.find``."""
+        return names.document_url(item)
+
+    @staticmethod
+    def path(token: str) -> str:
+        """What a client connects to, behind the hub's address."""
+        return f"{PATH}?token={token}"
 
     def revoke(self, id_: str, *, by: str, operator: bool = False) -> None:
         """End a token now; whoever came in by it is let go. Again is no error. Raises ``BadInput('door.unknown')`` or

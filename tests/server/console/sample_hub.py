@@ -15,6 +15,7 @@ from server.bus import Bus
 from server.config import HubConfig
 from server.console import HubInfo, Services, attach
 from server.devices import Devices
+from server.doors import Doors
 from server.ingest import Ingest, Record
 from server.memory import Memory
 from server.orders import Orders
@@ -140,6 +141,7 @@ class SampleHub:
             approvals=self.approvals,
             orders=self.orders,
             memory=self.memory,
+            doors=Doors(self.log, self.bus, self.memory),
             releases=self.releases,
             bus=self.bus,
             hub=hub,
