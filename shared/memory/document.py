@@ -66,6 +66,7 @@ class Document:
     def imported(cls, item: Item, actor: bytes) -> Document:
         """A new item from somewhere else, whose id is ``item_id``. Its first change is made of nothing but what the
         item says, so that the same thing imported on two devices is one change; edits are by ``actor``."""
+        check(item)
         said = msgspec.to_builtins(msgspec.structs.replace(item, tags=sorted(set(item.tags))))
         if not item.pinned:
             del said["pinned"]
@@ -199,11 +200,18 @@ def _load(parts: list[bytes]) -> core.Document:
             return core.Document.load(b"".join(parts))
     except NotNow:
         # Changes may wait for others behind a saved document, but not where the codec is given changes alone.
-        begun = [part for part in parts if part[8:9] != b"\x00" and not read_change(part).deps]
+        begun = [part for part in parts if _begins(part)]
         if not begun:
             raise
         with _guarded():
             return core.Document.load(core.Document.load(b"".join(begun)).save() + b"".join(parts))
+
+
+def _begins(part: bytes) -> bool:
+    try:
+        return not read_change(part).deps
+    except Tampered:
+        return False  # a saved document, or several changes in one
 
 
 def create(item: Item, actor: bytes) -> bytes:

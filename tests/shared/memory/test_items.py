@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.codec import unb64
 from shared.errors import BadInput, Tampered
 from shared.memory import KINDS, Edit, Item, check, item_id
-from shared.memory.document import create, open_item
+from shared.memory.document import Document, create, open_item
 from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS, applied
 
 ACTOR = bytes(range(16))
@@ -122,6 +122,9 @@ def test_bounds(changes: dict[str, object]) -> None:
     assert caught.value.code == "memory.item" and caught.value.advice
     with pytest.raises(BadInput):
         create(item, ACTOR)
+    with pytest.raises(BadInput) as caught:
+        Document.imported(item, ACTOR)
+    assert caught.value.code == "memory.item"
 
 
 @pytest.mark.parametrize("saved", [b"", b"junk", bytes(1000), b"\x85\x6f\x4a\x83" + bytes(20)])
