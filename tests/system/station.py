@@ -153,6 +153,8 @@ class Device:
         self.open()
         self.memory.new_actor()
         self.lost |= before - set(self.hashes())
+        # What never left the device, and was erased since, is in the backup, and nobody else knows better.
+        self.world.dead -= {(f"device/{self.name}", item) for item, _ in self.items()}
         self.mend()
 
     def hashes(self) -> list[str]:
