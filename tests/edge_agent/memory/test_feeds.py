@@ -31,8 +31,23 @@ def written(memory: Memory, edits: int = 3) -> str:
     return id
 
 
+def sent_of(memory: Memory, id: str) -> list[Change]:
+    return [one for one in memory.outbox("team/site") if one.item == id]
+
+
 def hashes(changes: list[Change]) -> list[str]:
     return [change_hash(chunk_of(one)) for one in changes]
+
+
+def test_the_changes_of_an_item_go_out_together(pair: tuple[Memory, Memory]) -> None:
+    one, _ = pair
+    ids = [written(one, 0) for _ in range(4)]
+    for id in ids:
+        one.edit(id, Edit(text="The gate is red"), at=9, by="user:ada")
+    sent = one.outbox("team/site")
+    assert [change.item for change in sent] == [id for id in sorted(ids) for _ in range(2)]
+    for id in ids:
+        assert hashes(sent_of(one, id)) == [version.hash for version in one.history(id)]
 
 
 def test_the_outbox_goes_out_oldest_first_and_empties(pair: tuple[Memory, Memory]) -> None:
@@ -100,11 +115,11 @@ def test_changes_wait_for_those_they_were_made_upon(pair: tuple[Memory, Memory])
 def test_a_bad_change_harms_no_other_item(pair: tuple[Memory, Memory]) -> None:
     one, two = pair
     good, bad = written(one, 0), written(one, 0)
-    (_, made) = one.outbox("team/site")
+    (made,) = sent_of(one, bad)
     broken = bytearray(chunk_of(made))
     broken[40] ^= 1
     odd = change(bad, bytes(broken))
-    taken = two.take("team/site", [odd, *one.outbox("team/site")[:1]], [], 7, now=9)
+    taken = two.take("team/site", [odd, *sent_of(one, good)], [], 7, now=9)
     assert taken.items == [good]
     assert [(lost.item, lost.hash) for lost in taken.refused] == [(bad, change_hash(bytes(broken)))]
     assert two.feeds()["team/site"].cursor == 7
@@ -118,11 +133,11 @@ def test_a_change_for_an_item_of_another_scope_is_refused(pair: tuple[Memory, Me
     id = written(one, 0)
     two.take("team/site", one.outbox("team/site"), [], 1, now=9)
     one.edit(id, Edit(text="stolen"), at=5, by="user:eve")
-    taken = two.take("team/other", one.outbox("team/site")[1:], [], 1, now=9)
+    taken = two.take("team/other", sent_of(one, id)[1:], [], 1, now=9)
     assert [lost.code for lost in taken.refused] == ["memory.other-scope"]
     assert two.get(id) == NOTE
     fresh = one.write(NOTE, at=6, by="user:eve")
-    taken = two.take("team/other", one.outbox("team/site")[2:], [], 2, now=9)
+    taken = two.take("team/other", sent_of(one, fresh), [], 2, now=9)
     assert [(lost.item, lost.code) for lost in taken.refused] == [(fresh, "memory.other-scope")]
 
 
