@@ -9,16 +9,17 @@ A document is its saved form, followed or not by changes that were judged before
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from automerge import core
 
 from shared.errors import BadInput, OutriderError, Tampered
-from shared.memory.chunks import ParsedChange
+from shared.memory.chunks import KEY_STR, ParsedChange
 from shared.memory.columns import hostile
 from shared.memory.document import Document
+from shared.memory.document import _read as read_item
 from shared.memory.history import Known, check_history, incomplete
 from shared.memory.item import PARTS, TEXT_CHARS, Item, check
 from shared.memory.screen import screen
@@ -79,9 +80,17 @@ def _probed(base: bytes, changes: list[ParsedChange]) -> Probe:
         raise _unsound() from error
     if not whole:
         raise _unsound()
-    item = _opened(again)
-    _check_item(item)
+    item = _opened(again.item)
+    for change in changes:
+        if KEY_STR in change.columns:  # typing letters makes no item of what is none, nor the reverse
+            _check_item(item if heads == (change.hash,) else _seen(document, change))
     return Probe(saved, heads, item)
+
+
+def _seen(document: Any, change: ParsedChange) -> Item:
+    """The item as the change's writer saw it then. Were it judged as it is now, it would depend on what came along with
+    a change whether it is taken, and hub and devices would not agree."""
+    return _opened(lambda: read_item(document, [bytes.fromhex(change.hash)]))
 
 
 def _loaded(data: bytes) -> Any:
@@ -122,9 +131,9 @@ def _graph(document: Any) -> dict[bytes, Known]:
     }
 
 
-def _opened(document: Document) -> Item:
+def _opened(read: Callable[[], Item]) -> Item:
     try:
-        return document.item()
+        return read()
     except Tampered as error:
         raise hostile(
             "memory.hostile.item", f"a change makes of its document what is no item: {error.message}"

@@ -137,6 +137,24 @@ def test_what_makes_no_item_is_refused() -> None:
         scratch.probe(b"", hostile.good()[:1])
 
 
+def test_whether_a_change_is_taken_does_not_depend_on_what_comes_with_it() -> None:
+    """A bad one with another that mends it: hub and devices get them in other batches, and must agree."""
+    document = core.Document.load(BASE)
+    document.set_actor(hostile.OTHER)
+    heads = document.get_heads()
+    for confidence in (-7, 7):
+        with document.transaction() as tx:
+            tx.put(core.ROOT, "confidence", core.ScalarType.Int, confidence)
+    bad, mended = (bytes(change.raw_bytes) for change in document.get_changes(heads))
+    for given in ([bad], [bad, mended], [mended, bad]):
+        verdict = scratch.judge(Task("mem", BASE, given))
+        assert verdict.probe is None
+        assert {given[why.place]: why.code for why in verdict.refused} == {
+            bad: "memory.hostile.item",
+            **({mended: "memory.early"} if len(given) > 1 else {}),
+        }
+
+
 def test_the_graph_is_judged_by_what_each_writer_had_seen() -> None:
     me, you = b"m" * 16, b"y" * 16
     graph = {

@@ -17,7 +17,9 @@ from shared import limits
 from shared.errors import OutriderError, Tampered
 from shared.memory.document import Document, Edit
 from shared.memory.item import TEXT_CHARS, Item
+from shared.memory.scratch import judge
 from shared.memory.screen import screen
+from shared.memory.verdict import Task
 from tests import npm
 from tests.shared.memory import hostile
 from tests.shared.memory.test_items import ITEMS
@@ -126,3 +128,8 @@ def test_what_javascript_writes_passes(tmp_path: Path) -> None:
     assert (parsed[1].message, parsed[1].time) == ("why", 1_700_000_000)
     assert parsed[4].other_actors == ("0f" * 16,)
     assert [screen(hostile.deflated(change.raw)) for change in parsed] == parsed
+    # The last puts a date where an item has strings: a change well made, of no item.
+    verdict = judge(Task("mem", b"", [hostile.deflated(change.raw) for change in reversed(parsed)]))
+    assert [(why.place, why.code) for why in verdict.refused] == [(0, "memory.hostile.item")]
+    assert verdict.probe is not None
+    assert (verdict.probe.item.kind, verdict.probe.item.text[-6:]) == ("summary", "😀 text")
