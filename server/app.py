@@ -41,7 +41,7 @@ _log = logging.getLogger("outrider.hub")
 _FLUSH_SECONDS = 5.0
 _RENEW_SECONDS = 3600.0
 _FORGET_SECONDS = 2.0  # what was forgotten leaves the files this soon; several at once cost one pass
-_EXPIRE_SECONDS = 60.0
+_EXPIRE_SECONDS = 600.0  # what has expired is not used at once, and erased together with what else has
 _INDEX_SECONDS = 1.0  # before the index of memory begins, and before it begins again after a failure
 
 

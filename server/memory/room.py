@@ -87,7 +87,10 @@ class Memory:
 
     def expire(self) -> int:
         """Forget what has expired and is not held; how many items. Called now and then."""
-        return self.erasure.expire()
+        gone = 0
+        while more := self.erasure.expire():
+            gone += more
+        return gone
 
     def finish(self) -> int:
         """Let no byte of what was forgotten be left in the database's files, also of what an earlier process left

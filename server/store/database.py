@@ -8,6 +8,7 @@ that must move exactly when the transaction does. SQL stays portable; what SQLit
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except OutriderError:
         raise
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         if "disk is full" in said:
             raise Unavailable(
