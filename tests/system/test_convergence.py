@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from edge_agent.memory import Memory
 from tests.system import bugs
 from tests.system.converge import ground, play, run
 from tests.system.hubside import make_hub
@@ -23,7 +24,7 @@ from tests.system.world import SECOND, World
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-WORLDS = 40
+WORLDS = 30
 MOST = 80  # worlds in which a planted fault must show
 
 
@@ -48,10 +49,11 @@ def test_a_seed_tells_the_same_story_every_time() -> None:
 
 
 def test_every_planted_fault_can_be_planted_and_taken_out_again() -> None:
+    before = {name: getattr(Memory, name) for name in ("take", "truncate", "new_actor", "drop_scope")}
     for name in bugs.BUGS:
         with bugs.planted(name):
             pass
-    assert run(1)[0] == []
+    assert before == {name: getattr(Memory, name) for name in before}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_no_order_of_moves_keeps_them_apart(hub_home: Path) -> None:
                 shutil.rmtree(self.folder)
 
     limits: Any = settings(
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
