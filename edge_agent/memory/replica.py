@@ -208,7 +208,7 @@ class Replica:
         if never:
             left = self._memory.set_aside({one.hash: one.code for one in never}, now=self._now())
             self._note(asked.scope, [(one.item, one.hash, one.code) for one in left])
-        if len(never) < len(refused) or not (stored or never):
+        if not (stored or never):  # while something moves, what has to wait keeps nothing else away
             self._put_off.add(asked.scope)
         return []
 
