@@ -199,7 +199,7 @@ def _parts(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 
 def _fatal(place: int) -> Refusal:
     said = "a change took more memory or time than it may, or crashed what read it"
-    return Refusal(place, "", "memory.hostile.limits", said)
+    return Refusal(place, hash="", code="memory.hostile.limits", message=said)
 
 
 def _missing(said: str) -> Unavailable:

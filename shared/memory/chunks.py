@@ -142,7 +142,7 @@ def operations(chunk: bytes) -> list[Op]:
         expanded(strings(columns.get(KEY_STR, b"")), count),
         summed(differences(columns.get(KEY_CTR, b"")), count),
         expanded(numbers(columns.get(KEY_ACTOR, b"")), count),
-        expanded(booleans(columns.get(INSERT, b"")), count),
+        expanded([(int(insert), times) for insert, times in booleans(columns.get(INSERT, b""))], count),
         expanded(numbers(columns.get(ACTION, b"")), count),
         _values(change),
         _preds(change, actors),
