@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
 from tests.server.console.sample_hub import MARIA, SampleHub
+from tests.server.console.sample_memory import SHOP, a_memory
 from tests.server.console.test_orders import run_of
 from tests.server.console.test_pages import paths
 from tests.server.console.test_runs import HOSTILE
@@ -91,6 +92,15 @@ def served_afternoon(afternoon: SampleHub, tmp_path: Path) -> Iterator[tuple[Sam
 
 
 @pytest.fixture
+def served_memory(morning: SampleHub, tmp_path: Path) -> Iterator[tuple[SampleHub, str, str]]:
+    with opened(copied(morning, tmp_path)) as hub:
+        hub.clock.run()
+        disputed = a_memory(hub)
+        with serving(hub) as url:
+            yield hub, url, disputed
+
+
+@pytest.fixture
 def afternoon_desk(browser: Browser, served_afternoon: tuple[SampleHub, str]) -> Iterator[Desk]:
     hub, url = served_afternoon
     context = window(browser)
@@ -144,6 +154,48 @@ def test_axe_finds_nothing_on_any_page(
         inspect(desk, path, found)
     context.close()
     assert found == {}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_memory(
+    browser: Browser, served_memory: tuple[SampleHub, str, str], scheme: Any
+) -> None:
+    hub, url, disputed = served_memory
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    found: dict[str, list[str]] = {}
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        for path in (
+            "", "?q=nowhere", "/new", "/scopes", "/forgotten", "/holds", f"/items/{disputed}?scope={SHOP}",
+            f"/forget?kind=item&scope={SHOP}&item={disputed}", "/forget?kind=subject",
+        ):  # fmt: skip
+            inspect(desk, f"/memory{path}", found)
+    context.close()
+    assert found == {}
+
+
+def test_a_conflict_is_settled_by_keyboard_and_an_open_list_hears_of_it(
+    browser: Browser, served_memory: tuple[SampleHub, str, str]
+) -> None:
+    hub, url, disputed = served_memory
+    context = window(browser)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/memory?contested=yes")
+    desk.wait_live()
+    row = page.get_by_role("link", name="The depot opens at seven")
+    expect(row).to_be_visible()
+    other = context.new_page()
+    other.goto(f"{url}/memory/items/{disputed}?scope={SHOP}")
+    button = other.get_by_role("region", name="Conflict about fields/town").get_by_role("button").nth(1)
+    button.focus()
+    other.keyboard.press("Enter")
+    expect(other.get_by_role("region", name="Conflict about fields/town")).to_have_count(0)
+    expect(row).to_have_count(0)
+    context.close()
 
 
 @pytest.mark.timeout(300)

@@ -10,28 +10,15 @@ import httpx
 import pytest
 
 from shared.memory.exchange import from_lines, from_markdown
-from shared.memory.item import Edit, Item
 from tests.server.console.conftest import session_csrf, signed_in
 from tests.server.console.sample_hub import LENA, OMAR, SampleHub
-
-SHOP = "team/shop"
+from tests.server.console.sample_memory import SHOP, dispute, note, share
 
 
 @pytest.fixture
 def shop(hub: SampleHub) -> SampleHub:
-    """A team: omar its steward, maria a writer and administrator, lena no member."""
-    hub.memory.grant(SHOP, "user:omar", "steward", "maria")
-    hub.memory.grant(SHOP, "user:maria", "writer", "maria")
+    share(hub)
     return hub
-
-
-def note(hub: SampleHub, text: str, scope: str = SHOP, **more: object) -> str:
-    item = Item(kind="note", text=text, source="a test", scope=scope.partition("/")[0] if scope != SHOP else SHOP)
-    return hub.memory.items.create(Item(**{**_plain(item), **more}), scope, "user:omar")  # type: ignore[arg-type]
-
-
-def _plain(item: Item) -> dict[str, object]:
-    return {name: getattr(item, name) for name in item.__struct_fields__}
 
 
 def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
@@ -167,15 +154,7 @@ def test_who_only_reads_cannot_write(shop: SampleHub) -> None:
 
 def test_conflicts_are_shown_with_their_writers_and_settled(shop: SampleHub) -> None:
     id = note(shop, "x", fields={"town": "Elm"})
-    base = shop.memory.chunks(SHOP, id)
-    from shared.memory.document import Document
-    from shared.memory.feed import change
-
-    edits = [
-        Document.load(base, bytes([n]) * 16).edit(Edit(fields={"town": town}), at=shop.clock() + n, by=f"user:{by}")
-        for n, (town, by) in enumerate((("Oak", "ann"), ("Ash", "bob")), 1)
-    ]
-    shop.memory.push(SHOP, [change(id, chunk) for chunk in edits if chunk], "test")
+    dispute(shop, id, "town", ann="Oak", bob="Ash")
     client = signed_in(shop)
     html = page(client, id).text
     assert "was written twice" in html and "by ann" in html and "by bob" in html
