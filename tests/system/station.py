@@ -152,9 +152,11 @@ class Device:
         self.cut()
         self.open()
         self.memory.new_actor()
-        self.lost |= before - set(self.hashes())
-        # What never left the device, and was erased since, is in the backup, and nobody else knows better.
-        self.world.dead -= {(f"device/{self.name}", item) for item, _ in self.items()}
+        # What never left the device, and was erased since, is in the backup as it was then; nobody else knows better.
+        back = self.world.dead & {(f"device/{self.name}", item) for item, _ in self.items()}
+        self.world.dead -= back
+        gone = {name for name, (where, item, _) in self.world.local.items() if (where, item) in back}
+        self.lost |= (before | gone) - set(self.hashes())
         self.mend()
 
     def hashes(self) -> list[str]:
