@@ -367,7 +367,7 @@ NO_CODES = {
     "register.decide", "person.confirm", GROUP, SERVICES, TOOLS, "cel.cel", "com.microsoft", "accepted.json",
     "server.log", "approvals.roles", "context.memory", "trigger.folder",
 }  # fmt: skip
-_FILE = re.compile(r".*\.(json|toml|log|db|key|lock|cedar|token|sqlite3(-wal|-shm|-head)?)")
+_FILE = re.compile(r".*\.(json|toml|log|db|key|lock|cedar|token|yaml|sqlite3(-wal|-shm|-head|-actor)?)")
 ENTRY_TYPES = {name for name, _ in FACTS}
 
 
