@@ -133,7 +133,8 @@ def _answer(model: Model, request: Encode) -> Encoded | Failed:
         return Encoded(request.number, small(model.encode(request.texts, request.kind)) if request.texts else [])
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         said = f"the model refuses a text: {error}"
-        return Failed(request.number, "BadInput", "embedder.text", said, advice="leave it out")
+        code = "embedder.text"
+        return Failed(request.number, "BadInput", code, said, advice="leave it out")
 
 
 def failed(error: OutriderError) -> Failed:

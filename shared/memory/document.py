@@ -234,9 +234,8 @@ def _guarded() -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | OutriderError):
             raise
         if "deps should already be in the document" in str(error):
-            raise NotNow(
-                "memory.incomplete", "changes that this one was made upon are missing", advice="wait for them"
-            ) from error
+            code = "memory.incomplete"
+            raise NotNow(code, "changes that this one was made upon are missing", advice="wait for them") from error
         raise _odd("a memory item does not open") from error
 
 
