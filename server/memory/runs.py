@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, select, update
 
-from server.store.memory_tables import MEMORY_TOMBSTONES
 from server.store.tables import ANSWERS, APPROVALS, BODIES, ENTRIES, HUB_BODIES, ORDERS, OUTBOX, RUNS
 from shared.errors import BadInput, Conflict
-from shared.memory.feed import RUN
 
 _CLOSED = "closed"
 
@@ -39,9 +37,3 @@ def delete_bodies(conn: Connection, run: str, devices: Sequence[str]) -> None:
             conn.execute(delete(HUB_BODIES).where(HUB_BODIES.c.seq.in_(seqs)))
         sent = (OUTBOX.c.device == device, OUTBOX.c.envelope.contains(run, autoescape=True))
         conn.execute(update(OUTBOX).where(*sent).values(device="", envelope=""))  # its number is not given again
-
-
-def erased_runs(conn: Connection, runs: Sequence[str]) -> set[str]:
-    """Those of these runs whose bodies were erased."""
-    at = (MEMORY_TOMBSTONES.c.kind == RUN, MEMORY_TOMBSTONES.c.run.in_(runs))
-    return set(conn.execute(select(MEMORY_TOMBSTONES.c.run).where(*at)).scalars()) if runs else set()
