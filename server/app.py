@@ -184,7 +184,7 @@ def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.Abst
             asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
             asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
             asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
-            asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(hub.memory.expire))),
+            asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(expire, hub))),
             asyncio.create_task(_every(_INDEX_SECONDS, index.run)),
         ]
         try:
@@ -198,6 +198,12 @@ def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.Abst
             await asyncio.to_thread(hub.devices.flush)
 
     return lifespan
+
+
+def expire(hub: Hub) -> None:
+    """Forget what is over by the rules of the newest release, the one devices are told to run; by none before that."""
+    number = hub.releases.current()
+    hub.memory.expire(hub.releases.release(number).memory if number else None)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from server.memory.access import Place, devices_of, lock_scope, places, stone_record, wire_name
+from server.memory.expiry import expired
 from server.memory.feeds import Changed
 from server.memory.holds import held, refuse_held
 from server.memory.rows import delete_items, in_parts
@@ -24,7 +25,6 @@ from server.store import HubLog
 from server.store.memory_tables import (
     MEMORY_DUE,
     MEMORY_ERASED,
-    MEMORY_HOLDS,
     MEMORY_ITEMS,
     MEMORY_RECORDS,
     MEMORY_SCOPES,
@@ -48,6 +48,7 @@ from shared.memory.feed import (
     seal_tombstone,
     subject_digest,
 )
+from shared.memory.rules import MemoryRules
 from shared.protocol import Forget, Forgotten
 
 PENDING, DONE = "pending", "done"
@@ -115,24 +116,14 @@ class Erasure:
         """Erase the bodies of a closed run's entries; the entries stay, and the logs still verify."""
         return self._erase([Wanted(RUN, scope, run=run)], by, reason)[0]
 
-    def expire(self) -> int:
-        """Forget items whose time is past and that no hold covers; how many."""
-        now = self._log.clock()
-        at = (MEMORY_ITEMS.c.expires_at > 0, MEMORY_ITEMS.c.expires_at <= now)
-        past = select(MEMORY_ITEMS.c.scope, MEMORY_ITEMS.c.item).where(*at).order_by(MEMORY_ITEMS.c.expires_at)
+    def expire(self, rules: MemoryRules) -> int:
+        """Forget items whose time is past, by their own word or by these rules, and that no hold covers; how many.
+        There may be more: again, until there are none."""
         with self._store.read() as conn:
-            standing = conn.execute(
-                select(MEMORY_HOLDS.c.scope, MEMORY_HOLDS.c.item).where(MEMORY_HOLDS.c.lifted_at == 0)
-            ).all()
-            kept = {(row.scope, row.item) for row in standing}
-            over = [
-                Wanted(ITEM, row.scope, item=row.item)
-                for row in conn.execute(past)
-                if not kept & {(row.scope, ""), (row.scope, row.item)}
-            ][:_AT_ONCE]
-        if over:
-            self._erase(over, "hub", _EXPIRED)
-        return len(over)
+            past = expired(conn, rules, self._log.clock(), _AT_ONCE)
+        if past:
+            self._erase([Wanted(ITEM, scope, item=item) for scope, item in past], "hub", _EXPIRED)
+        return len(past)
 
     # --- doing ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from server.memory.judging import Screener
 from server.store import HubLog
 from shared.memory.bench import Bench
 from shared.memory.feed import Change
+from shared.memory.rules import MemoryRules
 from shared.protocol import Forget, Forgotten, Recall, Recalled, Remember, Remembered
 
 
@@ -85,10 +86,11 @@ class Memory:
     def tombstones(self, ids: Sequence[str] = ()) -> list[status.TombstoneView]:
         return status.tombstones(self._log.store, ids)
 
-    def expire(self) -> int:
-        """Forget what has expired and is not held; how many items. Called now and then."""
+    def expire(self, rules: MemoryRules | None = None) -> int:
+        """Forget what has expired, by its own word or by the release's rules, and is not held; how many items. Called
+        now and then."""
         gone = 0
-        while more := self.erasure.expire():
+        while more := self.erasure.expire(rules or MemoryRules()):
             gone += more
         return gone
 

@@ -152,10 +152,12 @@ def microseconds(after: str) -> int:
 def expiry(item: Item, rules: MemoryRules, made_at: int) -> int:
     """From when on the item is to be erased, in microseconds since 1970 UTC; 0 for never. Its own ``expires_at`` and
     the shortest rule that fits: the earlier holds. Time runs from ``made_at``, or from ``valid_from`` if that is
-    later. Being pinned does not make an item live longer."""
+    later; of an item that tells neither (an import) nobody knows how old it is, and no rule ends it. Being pinned does
+    not make an item live longer."""
     ends = [item.expires_at] if item.expires_at else []
     begin = max(made_at, item.valid_from)
-    ends += [begin + microseconds(rule.after) for rule in rules.expire if _fits(rule, item)]
+    if begin:
+        ends += [begin + microseconds(rule.after) for rule in rules.expire if _fits(rule, item)]
     return min(ends, default=0)
 
 

@@ -26,8 +26,10 @@ from shared import entries as e
 from shared.entries import Draft
 from shared.errors import BadInput, Conflict, Refused
 from shared.memory.bench import Bench
+from shared.memory.document import Document
 from shared.memory.feed import Tombstone, open_hold, open_tombstone, subject_digest
 from shared.memory.item import Edit
+from shared.memory.rules import read_rules
 from shared.protocol import Forget, Forgotten
 from tests.server.memory.conftest import Room, Writer
 
@@ -223,6 +225,31 @@ def test_what_is_held_is_neither_erased_nor_expires(room: Room) -> None:
     assert [name for name in types if name.startswith("memory.")] == [
         "memory.granted", "memory.held", "memory.tombstoned", "memory.unheld", "memory.tombstoned",
     ]  # fmt: skip
+
+
+DAY = 86_400_000_000
+
+
+def test_items_expire_by_the_rules_of_the_release(room: Room) -> None:
+    laptop = room.join("laptop", "mara")
+    team = "team/permits"
+    room.memory.grant(team, "user:mara", "writer", "clara")
+    now = room.clock()
+    old, held, young = (laptop.note(text, at=now - age * DAY) for text, age in (("OLD", 91), ("HELD", 99), ("NEW", 89)))
+    import_, own = laptop.note("UNDATED", at=0), laptop.note("OWN", at=now - DAY, expires_at=now - 1)
+    shared = laptop.note("TEAM", team, at=now - 91 * DAY)
+    laptop.chunks[import_] = Document.imported(laptop.item(import_), laptop.actor).changes()
+    room.store_all(laptop, old, held, young, import_, own)
+    room.store_all(laptop, shared, scope=team)
+    room.memory.holds.hold("person/mara", held, "clara", "court")
+    rules = read_rules("memory: 1\nexpire:\n  - {kinds: [note], scopes: [person], after: 90d}\n", "memory.yaml")
+    assert room.memory.expire(rules) == 2 and room.memory.expire(rules) == 0
+    left = {view.item for view in room.memory.items.list(Asked(expired=True))}
+    assert left == {held, young, import_, shared}
+    facts = read_rules("memory: 1\nexpire: [{kinds: [fact], after: 1h}]\n", "memory.yaml")
+    assert room.memory.expire(facts) == room.memory.expire() == 0
+    anywhere = read_rules("memory: 1\nexpire: [{scopes: ['team/*'], after: 90d}]\n", "memory.yaml")
+    assert room.memory.expire(anywhere) == 1
 
 
 def test_a_held_scope_is_held_whole_and_new_members_hear_of_it(room: Room) -> None:

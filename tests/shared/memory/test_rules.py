@@ -89,19 +89,21 @@ def test_the_shortest_time_that_fits_holds() -> None:
     assert expiry(item(scope="device", expires_at=2**60), rules, 1000) == 1000 + 90 * DAY
     assert expiry(item(scope="device", valid_from=5000), rules, 1000) == 5000 + 90 * DAY
     assert expiry(item(scope="device", pinned=True), rules, 1000) == 1000 + 90 * DAY
+    assert expiry(item(scope="device"), rules, 0) == 0, "nobody knows how old it is"
+    assert expiry(item(scope="device", expires_at=7), rules, 0) == 7
 
 
 def test_what_is_over_and_what_is_due() -> None:
     rules = read_rules(RULES, "m")
     items = [
-        Dated("mem_b", item(scope="device"), 0, 0),
-        Dated("mem_a", item(), 0, 0),
+        Dated("mem_b", item(scope="device"), 0, 1),
+        Dated("mem_a", item(), 0, 1),
         Dated("mem_c", item("fact"), 40 * DAY),
         Dated("mem_d", item("decision"), 0),
     ]
-    assert expired(items, rules, 90 * DAY) == ["mem_b"]
-    assert expired(items, rules, 90 * DAY - 1) == []
-    assert expired(items, rules, 200 * DAY) == ["mem_a", "mem_b"]
+    assert expired(items, rules, 90 * DAY + 1) == ["mem_b"]
+    assert expired(items, rules, 90 * DAY) == []
+    assert expired(items, rules, 200 * DAY + 1) == ["mem_a", "mem_b"]
     assert stale(items, rules, 219 * DAY) == []
     assert stale(items, rules, 400 * DAY) == [
         Stale("mem_c", 220 * DAY),
