@@ -71,6 +71,7 @@ class Replica:
         self._now = now
         self._outside = outside
         self._notes: list[MemoryRefused] = []
+        self._leaving: list[str] = []  # scopes that go once the log has been told of what was unsent in them
         self._lock = threading.Lock()
         self._asked: Recall | Remember | Forget | None = None
         self._behind = True  # the hub may have something for us
@@ -155,6 +156,9 @@ class Replica:
             del self._notes[: report.notes]
             if report.stones:
                 self._memory.settle(report.stones)
+            while self._leaving and not self._notes:
+                self._memory.drop_scope(self._leaving[0])
+                del self._leaving[0]
 
     def _note(self, scope: str, refused: Iterable[tuple[str, str, str]]) -> None:
         self._notes += [MemoryRefused(scope=scope, item=item, hash=name, code=code) for item, name, code in refused]
@@ -215,8 +219,7 @@ class Replica:
     def _recalled(self, asked: Recall, said: Recalled) -> list[OutriderError]:
         """Scopes taken away go first; then the records and the cursor, together."""
         known = self._memory.feeds()
-        for gone in self._memory.set_feeds(said.scopes):
-            self._drop(gone)
+        self._leave(self._memory.set_feeds(said.scopes))
         self._behind = self._behind or said.more or not said.scopes.keys() <= known.keys()
         if not said.scope:
             return []
@@ -230,12 +233,15 @@ class Replica:
         self._note(said.scope, [(one.item, one.hash, one.code) for one in taken.refused])
         return []
 
-    def _drop(self, scope: str) -> None:
-        """A scope was taken away: everything of it goes, and what was never sent is told of."""
-        _, unsent = self._memory.drop_scope(scope)
-        self._memory.truncate()
-        if unsent:
-            self._note(scope, [("", "", "memory.scope")])
+    def _leave(self, gone: list[str]) -> None:
+        """Scopes were taken away: everything of them goes; where something was never sent, once the log says so."""
+        unsent = self._memory.unsent()
+        before, self._leaving = self._leaving, [scope for scope in gone if unsent.get(scope)]
+        for scope in gone:
+            if scope not in self._leaving:
+                self._memory.drop_scope(scope)
+            elif scope not in before:
+                self._note(scope, [("", "", "memory.scope")])
 
     def _sorted(self, scope: str, records: Iterable[Record]) -> tuple[list[Change], list[Tombstone]]:
         """Records as they may be applied: changes that passed, and tombstones that the hub signed."""

@@ -166,10 +166,12 @@ def test_a_scope_taken_away_goes_with_everything_and_the_unsent_is_told_of(rig: 
     rig.replica.news()
     rig.ask()
     rig.say(Recalled({"person": "steward"}, "", [], 0, False))
+    report = rig.replica.report()
+    assert report is not None and rig.memory.count() == 2, "first the log is told of what was never sent"
+    (fact,) = (draft.facts for draft in report.drafts)
+    assert isinstance(fact, MemoryRefused) and (fact.scope, fact.code) == ("team/red", "memory.scope")
+    rig.replica.reported(report)
     assert rig.memory.items() == [] and list(rig.memory.feeds()) == ["person"]
-    assert [(fact.scope, fact.code) for fact in rig.facts() if isinstance(fact, MemoryRefused)] == [
-        ("team/red", "memory.scope")
-    ]
     assert b"secret of the red" not in b"".join(path.read_bytes() for path in rig.path.parent.iterdir())
 
 
