@@ -30,6 +30,14 @@ REASONS = {
 }
 
 
+HOLD_REASONS = {
+    "legal": "A court or an authority asked for it",
+    "dispute": "There is a dispute about it",
+    "audit": "An audit is under way",
+    "other": "Another reason",
+}
+
+
 class ForgettingPages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -124,7 +132,7 @@ class ForgettingPages:
         told = describe(failure) if failure is not None else None
         return self._desk.page(
             request, "memory_holds.html", person, told.status if told else 200, failure=told, holds=found,
-            given=request.query_params, scopes=[view.scope for view in views],
+            given=request.query_params, reasons=HOLD_REASONS, scopes=[view.scope for view in views],
         )  # fmt: skip
 
     async def hold(self, request: Request) -> Response:

@@ -19,6 +19,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from server.console.desk import Desk, Form, Person
 from server.console.failures import describe
+from server.console.forgetting import HOLD_REASONS
 from shared.errors import BadInput, OutriderError, Refused
 from shared.memory.feed import PERSON, READER, ROLES, STEWARD, WRITER, may
 from shared.memory.item import KINDS, Edit, Item
@@ -192,7 +193,7 @@ class MemoryPages:
         holds = [hold for hold in self._memory.holds.list(scope) if not hold.lifted_at and hold.item in ("", item)]
         return {
             "view": view, "versions": versions, "conflicts": document.conflicts(), "names": names,
-            "run": run.group(1) if run else "", "holds": holds,
+            "run": run.group(1) if run else "", "holds": holds, "reasons": HOLD_REASONS,
         }  # fmt: skip
 
     async def change(self, request: Request, item: str) -> Response:

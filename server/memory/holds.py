@@ -14,7 +14,7 @@ from server.store.memory_tables import MEMORY_HOLDS
 from server.store.tables import OUTBOX
 from shared.entries import Draft, MemoryHeld, MemoryUnheld, Written
 from shared.errors import BadInput, Conflict, Refused
-from shared.memory.feed import Hold, is_item, seal_hold
+from shared.memory.feed import Hold, is_item, is_reason, seal_hold
 
 
 class HoldView(msgspec.Struct, frozen=True):
@@ -59,12 +59,14 @@ class Holds:
             return [HoldView(**row) for row in rows]
 
     def hold(self, scope: str, item: str, by: str, reason: str) -> str:
-        """Hold an item, or a whole scope where ``item`` is empty; the hold's id. Raises ``BadInput('memory.unknown')``
-        for what is no item."""
+        """Hold an item, or a whole scope where ``item`` is empty; the hold's id. ``reason`` is a code: it stands
+        in the log. Raises ``BadInput('memory.unknown' | 'memory.hold')``."""
         if not scope or (item and not is_item(item)):
             raise BadInput(
                 "memory.unknown", "that names no item and no scope", advice="name a scope, and an item of it"
             )
+        if not is_reason(reason):
+            raise BadInput("memory.hold", "the reason is no code", advice="use small letters, digits, . and -")
         hold = Hold(f"hld_{self._log.random(12).hex()}", wire_name(scope), item, True, self._log.clock(), by, reason)
         row = {"id": hold.id, "scope": scope, "item": item, "by": by, "reason": reason, "at": hold.at}
 

@@ -116,6 +116,11 @@ def is_item(name: str) -> bool:
     return _MEM.fullmatch(name) is not None
 
 
+def is_reason(text: str) -> bool:
+    """Whether ``text`` is a code that may stand in a log: small letters, digits, ``.`` and ``-``."""
+    return _REASON.fullmatch(text) is not None
+
+
 def is_team(scope: str) -> bool:
     """Whether ``scope`` can name what a team shares: ``team/`` and up to 64 letters, digits, spaces and ``. _ -``."""
     return _TEAM_NAME.fullmatch(scope) is not None and scope == scope.strip()
@@ -143,7 +148,7 @@ def check_tombstone(stone: Tombstone) -> None:
     named = stone.scope in ("", PERSON) or is_team(stone.scope)
     if wanted is None or not all(wanted) or not named or not _TMB.fullmatch(stone.id) or stone.at < 0:
         raise BadInput("memory.tombstone", "that is no tombstone", advice="name one item, subject, scope or run")
-    if not _REASON.fullmatch(stone.reason):
+    if not is_reason(stone.reason):
         raise BadInput("memory.tombstone", "the reason is no code", advice="use small letters, digits, . and -")
 
 

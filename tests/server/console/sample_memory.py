@@ -52,7 +52,7 @@ def a_memory(hub: SampleHub) -> str:
     hub.memory.items.edit(
         SHOP, disputed, Edit(text="The depot opens at seven, on Sundays at nine.", pinned=True), "user:maria"
     )
-    hub.memory.holds.hold(SHOP, disputed, "maria", "Case 12: opening hours")
+    hub.memory.holds.hold(SHOP, disputed, "maria", "legal")
     if hub.desk is not None:
         hub.memory.grant(SHOP, f"device:{hub.desk.device}", "writer", "omar")
     hub.memory.erasure.item(SHOP, note(hub, "The code of the safe is 4711."), "omar", "wrong")

@@ -267,10 +267,11 @@ def test_a_hold_stops_forgetting_and_is_seen(shop: SampleHub) -> None:
     id = note(shop, "Evidence.")
     maria, omar = signed_in(shop), signed_in(shop, OMAR)
     assert omar.get("/memory/holds").status_code == 403
-    assert send(maria, "/memory/holds", scope=SHOP, item=id, reason="Case 12").status_code == 303
-    assert "Case 12" in maria.get("/memory/holds").text
+    assert send(maria, "/memory/holds", scope=SHOP, item=id, reason="dispute").status_code == 303
+    assert send(maria, "/memory/holds", scope=SHOP, item=id, reason="Ann said so").status_code == 400
+    assert "There is a dispute about it" in maria.get("/memory/holds").text
     html = page(omar, id).text
-    assert "On legal hold." in html and "Case 12" in html
+    assert "On legal hold." in html and "There is a dispute about it" in html
     refused = send(omar, "/memory/forget", kind="item", scope=SHOP, item=id, reason="wrong")
     assert refused.status_code == 403 and "memory.held" in refused.text
     hold = shop.memory.holds.list()[0].id
