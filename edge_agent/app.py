@@ -307,7 +307,8 @@ class Agent:
         """Fetch the release's models that are not here yet. Planning goes on without them meanwhile."""
         for model in release.manifest.models:
             try:
-                await asyncio.to_thread(obtain, self._home.root, model, self._config.model_cache)
+                cache, hub = self._config.model_cache, self.identity.hub_url
+                await asyncio.to_thread(obtain, self._home.root, model, cache, hub=hub)
             except OutriderError as error:
                 self.trouble(error)
         self._remember.set()
