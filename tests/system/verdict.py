@@ -68,7 +68,9 @@ def _nothing_lost(world: World) -> Iterator[str]:
         yield f"the hub said that {stone} stands, and it does not"
     for name, (where, item, by) in world.local.items():
         device = next(device for device in world.devices if device.name == by)
-        explained = (where, item) in world.dead or name in there | device.lost or name in device.hashes()
+        explained = (
+            (where, item) in world.dead | world.perhaps or name in there | device.lost or name in device.hashes()
+        )
         scope = world.written[where, item].scope
         if not explained and not device.refused() & {name, scope}:
             yield f"{by} acknowledged {name[:12]} of {where} {item} to its person, and it is nowhere"

@@ -79,6 +79,7 @@ class World:
         self.local: dict[str, tuple[str, str, str]] = {}  # change: where, item, device that acknowledged it to its user
         self.acked: dict[str, tuple[str, str]] = {}  # change that the hub acknowledged: where, item
         self.dead: set[tuple[str, str]] = set()  # forgotten: where, item
+        self.perhaps: set[tuple[str, str]] = set()  # to be erased by a device alone, which may have been killed over it
         self.asked: dict[str, tuple[str, Wish]] = {}  # tombstones that people wished for: where, what
         self.stand: set[str] = set()  # those of which the hub has said that they stand
         self.strays: list[tuple[Device, str]] = []
@@ -174,6 +175,7 @@ class World:
     def forget_item(self, device: Device, item: tuple[str, str]) -> None:
         name, scope = item
         if scope == "device":
+            self.perhaps.add((self.where(device, scope), name))
             device.memory.erase([name])
             device.then.append(lambda: self.dead.add((self.where(device, scope), name)))
         else:
