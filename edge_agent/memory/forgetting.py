@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from edge_agent.memory import wipe
 from edge_agent.memory.base import SELF
 from edge_agent.memory.items import Items
+from edge_agent.memory.words import marks
 from shared.errors import Unavailable
 from shared.memory import Item
 from shared.memory.feed import DEVICE, ITEM, PERSON, RUN, SCOPE, SUBJECT, Hold, Tombstone, subject_digest
+
+if TYPE_CHECKING:
+    from shared.memory.rules import MemoryRules
 
 PENDING, OBEYED, HELD, DONE = "pending", "obeyed", "held", "done"
 _DIRTY = "SELECT value FROM self WHERE name = 'dirty'"
@@ -116,15 +121,33 @@ class Forgetting(Items):
         rows = self._all('SELECT id, scope, item, at, "by", reason FROM hold ORDER BY id')
         return [Hold(row[0], row[1], row[2], True, row[3], row[4], row[5]) for row in rows]
 
-    def expired(self, now: int, limit: int = 1_000) -> list[str]:
-        """Items past their time that no hold keeps, the longest expired first."""
+    def expired(self, now: int, limit: int = 1_000, *, scope: str = "", rules: MemoryRules | None = None) -> list[str]:
+        """Items past their time (their own, or one of the rules') that no hold keeps, those with their own first; of
+        one scope or of all. The rules' own function judges; the query only leaves out what cannot be meant."""
+        from shared.memory.rules import MemoryRules, expiry, microseconds  # brings YAML along
+
+        rules = rules or MemoryRules()
+        old = "expires_at <> 0 AND expires_at <= ?"
+        values: list[int | str] = [now]
+        for rule in rules.expire:
+            old += " OR made_at <= ?" + (f" AND kind IN ({marks(rule.kinds)})" if rule.kinds else "")
+            values += [now - microseconds(rule.after), *rule.kinds]
         rows = self._all(
-            "SELECT id FROM item i WHERE expires_at <> 0 AND expires_at <= ? AND NOT EXISTS (SELECT 1 FROM hold h"
-            " WHERE h.item = i.id OR (h.item = '' AND h.scope = i.scope)) ORDER BY expires_at LIMIT ?",
-            now,
-            limit,
+            f"SELECT id, kind, scope, valid_from, expires_at, made_at FROM item i WHERE ({old})"  # noqa: S608 - our own columns and question marks
+            f"{' AND scope = ?' if scope else ''} AND NOT EXISTS (SELECT 1 FROM hold h"
+            " WHERE h.item = i.id OR (h.item = '' AND h.scope = i.scope)) ORDER BY expires_at = 0, expires_at, id",
+            *values,
+            *([scope] if scope else []),
         )
-        return [row[0] for row in rows]
+        found = []
+        for id, kind, at, valid_from, expires_at, made_at in rows:
+            ends = expiry(Item(kind, "", "", at, valid_from=valid_from, expires_at=expires_at), rules, made_at)
+            found += [id] if ends and ends <= now else []
+        return found[:limit]
+
+    def gone_by(self, tombstone: str) -> list[str]:
+        """The items that went because of a tombstone, also before a restart."""
+        return [row[0] for row in self._all("SELECT item FROM gone WHERE tombstone = ? ORDER BY item", tombstone)]
 
     # --- inside a transaction -------------------------------------------------------------------------------------
 

@@ -53,8 +53,8 @@ class Report:
 class Replica:
     """One device's side of memory's conversation. One at a time may use it; it is locked against a straggler.
 
-    ``outside`` erases what a tombstone names outside of the memory's database (exports, a run's bodies) and may be
-    called again for the same one."""
+    ``outside`` erases what a tombstone names outside of the memory's database (sessions, a run's bodies), ``dropped``
+    what there is of a scope that was taken away. Both may be called again for the same one."""
 
     def __init__(
         self,
@@ -64,12 +64,14 @@ class Replica:
         *,
         now: Callable[[], int],
         outside: Callable[[Tombstone], None],
+        dropped: Callable[[str], None] = lambda scope: None,
     ) -> None:
         self._memory = memory
         self._screener = screener
         self._hub = hub
         self._now = now
         self._outside = outside
+        self._dropped = dropped
         self._notes: list[MemoryRefused] = []
         self._leaving: list[str] = []  # scopes that go once the log has been told of what was unsent in them
         self._lock = threading.Lock()
@@ -157,7 +159,7 @@ class Replica:
             if report.stones:
                 self._memory.settle(report.stones)
             while self._leaving and not self._notes:
-                self._memory.drop_scope(self._leaving[0])
+                self._drop(self._leaving[0])
                 del self._leaving[0]
 
     def _note(self, scope: str, refused: Iterable[tuple[str, str, str]]) -> None:
@@ -239,9 +241,13 @@ class Replica:
         before, self._leaving = self._leaving, [scope for scope in gone if unsent.get(scope)]
         for scope in gone:
             if scope not in self._leaving:
-                self._memory.drop_scope(scope)
+                self._drop(scope)
             elif scope not in before:
                 self._note(scope, [("", "", "memory.scope")])
+
+    def _drop(self, scope: str) -> None:
+        self._dropped(scope)  # first: as long as memory knows the scope, it is dropped again
+        self._memory.drop_scope(scope)
 
     def _sorted(self, scope: str, records: Iterable[Record]) -> tuple[list[Change], list[Tombstone]]:
         """Records as they may be applied: changes that passed, and tombstones that the hub signed."""

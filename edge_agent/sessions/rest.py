@@ -62,6 +62,7 @@ def _items(sessions: Sessions, name: str, count: Callable[[str], int], tokens: i
                 source=f"session {name}",
                 scope=session.scope,
                 subject=subject,
+                valid_from=session.touched_at,  # so that the rules know how old it is
                 fields={key: value for key, value in fields.items() if value},
             )
         )

@@ -1,44 +1,22 @@
-"""Sessions in SQLite: ``sessions.sqlite3`` in the agent's home. Everything said in them can be erased.
-
-SQLite may leave copies of a row in the unused part of a page when it moves it, so an erasure ends with the file written
-anew. That it has to be is noted in the erasure's own transaction: a kill in between costs nothing but doing it at the
-next start.
-"""
+"""Sessions in SQLite: ``sessions.sqlite3`` in the agent's home. Everything said in them can be erased."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from edge_agent.database import connect
+from edge_agent.sessions.base import Base
 from edge_agent.sessions.extract import Candidate, candidates_of
 from shared.context import Part
-from shared.errors import BadInput, Tampered, Unavailable
-from shared.memory.feed import ITEM, RUN, SCOPE, SUBJECT, Tombstone, subject_digest
+from shared.errors import BadInput, Tampered
+from shared.memory.feed import ITEM, SCOPE, SUBJECT, Tombstone, subject_digest
 from shared.memory.item import TEXT_CHARS
 from shared.memory.rules import MemoryRules, microseconds
 
-_FORM = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS session (id TEXT PRIMARY KEY, scope TEXT NOT NULL, run TEXT NOT NULL,
-    opened_at INTEGER NOT NULL, touched_at INTEGER NOT NULL, folded INTEGER NOT NULL, summarised INTEGER NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS turn (session TEXT NOT NULL, n INTEGER NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL,
-    subject TEXT NOT NULL, at INTEGER NOT NULL, tokens INTEGER NOT NULL, erased INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (session, n)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sentence (session TEXT NOT NULL, turn INTEGER NOT NULL, start INTEGER NOT NULL,
-    stop INTEGER NOT NULL, PRIMARY KEY (session, turn, start)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS artefact (session TEXT NOT NULL, turn INTEGER NOT NULL, kind TEXT NOT NULL,
-    place TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (session, turn, kind, place)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS artefact_place ON artefact (kind, place);
-CREATE TABLE IF NOT EXISTS dirty (one INTEGER PRIMARY KEY);
-"""
 _OF_TURN = ("sentence", "artefact")
 
 
@@ -50,9 +28,10 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Artefact(msgspec.Struct, frozen=True):
-    """What a turn refers to: a ``file`` by path, an ``item`` or ``entry`` by id, and its hash. Never a copy."""
+    """What a turn refers to: a ``file`` by path, an ``item`` or ``entry`` by id, and its hash; or, as ``summary``, the
+    item that quotes it. Never a copy."""
 
-    kind: Literal["file", "item", "entry"]
+    kind: Literal["file", "item", "entry", "summary"]
     place: str
     sha256: str
 
@@ -79,7 +58,8 @@ class Sentence(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """``folded`` is the last turn that is in the prompt only through the summary. ``run`` may be empty."""
+    """``folded`` is the last turn that is in the prompt only through the summary. ``run`` may be empty. ``told`` is the
+    record of the newest context that was made for it, JSON, or empty."""
 
     id: str
     scope: str
@@ -88,6 +68,7 @@ class Session(msgspec.Struct, frozen=True):
     touched_at: int
     folded: int
     summarised: bool
+    told: str = ""
 
 
 class Folding(msgspec.Struct, frozen=True):
@@ -99,28 +80,20 @@ class Folding(msgspec.Struct, frozen=True):
     budget: int
 
 
-class Sessions:
+class Sessions(Base):
     """The sessions of one device. ``count`` counts tokens. Its methods may be called from any thread."""
 
     def __init__(self, path: Path, *, count: Callable[[str], int], budget: Budget = Budget()) -> None:  # noqa: B008 - frozen
         """Raises ``Unavailable('session.storage')``."""
-        self._path, self._count, self._budget = path, count, budget
-        self._lock = threading.RLock()
-        with self._errors():
-            self._db = connect(path, writable=True)
-            self._db.execute("PRAGMA temp_store=MEMORY")
-            self._db.executescript(f"{_SCHEMA}PRAGMA user_version={_FORM};")
-        self._wipe()
-
-    def close(self) -> None:
-        self._db.close()
+        super().__init__(path)
+        self._count, self._budget = count, budget
 
     # --- what is said ---
 
     def open(self, id: str, *, scope: str, at: int, run: str = "") -> Session:
         """The session of this id, made where there is none. ``scope`` is where its summaries will belong."""
         with self._change() as db:
-            db.execute("INSERT OR IGNORE INTO session VALUES (?, ?, ?, ?, ?, 0, 0)", (id, scope, run, at, at))
+            db.execute("INSERT OR IGNORE INTO session VALUES (?, ?, ?, ?, ?, 0, 0, '')", (id, scope, run, at, at))
         return self.session(id)
 
     def session(self, id: str) -> Session:
@@ -128,8 +101,17 @@ class Sessions:
         rows = self._all("SELECT * FROM session WHERE id = ?", id)
         if not rows:
             raise BadInput("session.unknown", f"there is no session {id}", advice="it may have expired: begin another")
-        name, scope, run, opened_at, touched_at, folded, summarised = rows[0]
-        return Session(name, scope, run, opened_at, touched_at, folded, bool(summarised))
+        return _session(rows[0])
+
+    def newest(self, limit: int = 1_000) -> list[Session]:
+        """Sessions, the one that was used last first."""
+        rows = self._all("SELECT * FROM session ORDER BY touched_at DESC, id LIMIT ?", limit)
+        return [_session(row) for row in rows]
+
+    def tell(self, session: str, told: str) -> None:
+        """Keep the record of a context: ids and reasons, and no text that would have to be forgotten."""
+        with self._change() as db:
+            db.execute("UPDATE session SET told = ? WHERE id = ?", (told, session))
 
     def add(
         self, session: str, role: str, text: str, *, at: int, subject: str = "", artefacts: Iterable[Artefact] = ()
@@ -237,23 +219,30 @@ class Sessions:
         )
         return [(row[0], row[1]) for row in self._all(sql, before, limit)]
 
-    def summarised(self, session: str, until: int) -> None:
-        """Its items are in memory; what is said after ``until`` makes it unsummarised again."""
+    def summarised(self, session: str, until: int, items: Mapping[str, Iterable[int]] | None = None) -> None:
+        """Its items are in memory; what is said after ``until`` makes it unsummarised again. ``items`` names the turns
+        that each quotes: who forgets the item forgets them too."""
+        rows = [(session, turn, item) for item, turns in (items or {}).items() for turn in turns]
         with self._change() as db:
+            db.executemany("INSERT OR IGNORE INTO artefact VALUES (?, ?, 'summary', ?, '')", rows)
             db.execute(
                 "UPDATE session SET summarised = 1 WHERE id = ?"
                 " AND NOT EXISTS (SELECT 1 FROM turn WHERE session = id AND n > ?)",
                 (session, until),
             )
 
-    def expire(self, rules: MemoryRules, now: int) -> int:
-        """Erase sessions that were summarised and have rested for the whole of their time; return how many."""
+    def expire(self, rules: MemoryRules, now: int, *, held: Collection[str] = ()) -> int:
+        """Erase sessions that were summarised and have rested for the whole of their time; return how many. ``held``
+        are scopes and items on legal hold: sessions of such a scope, or that refer to such an item, stay."""
         before = now - microseconds(rules.sessions.expire)
         sql = (
-            "SELECT id FROM session WHERE touched_at <= ?"
+            "SELECT id, scope FROM session WHERE touched_at <= ?"
             " AND (summarised OR NOT EXISTS (SELECT 1 FROM turn WHERE session = id))"
         )
-        return self.erase(*(row[0] for row in self._all(sql, before)))
+        over = [id for id, scope in self._all(sql, before) if scope not in held]
+        if held:
+            over = [id for id in over if not any(made.place in held for _, made in self.artefacts(id))]
+        return self.erase(*over)
 
     # --- forgetting ---
 
@@ -270,38 +259,53 @@ class Sessions:
         return gone
 
     def erase_items(self, items: Iterable[str]) -> int:
-        """Erase every turn that refers to one of these items: it may quote it. Return how many turns."""
+        """Erase every turn that refers to one of these items, which it may quote, or that one of them quotes. Return
+        how many turns."""
         with self._change() as db:
             turns: set[tuple[str, int]] = set()
             for item in items:
                 turns.update(
-                    db.execute("SELECT session, turn FROM artefact WHERE kind = 'item' AND place = ?", (item,))
+                    db.execute(
+                        "SELECT session, turn FROM artefact WHERE kind IN ('item', 'summary') AND place = ?", (item,)
+                    )
                 )
             gone = self._blank(db, turns)
         self._wipe()
         return gone
 
-    def erase_subject(self, matches: Callable[[str], bool]) -> int:
-        """Erase every turn about somebody; ``matches`` says whether a subject is meant. Return how many turns."""
+    def erase_subject(self, matches: Callable[[str], bool], reaches: Callable[[str], bool] = lambda scope: True) -> int:
+        """Erase every turn about somebody; ``matches`` says whether a subject is meant, ``reaches`` whether a session's
+        scope is. Return how many turns."""
         with self._change() as db:
-            named = [row[0] for row in db.execute("SELECT DISTINCT subject FROM turn WHERE subject <> ''")]
+            joined = "FROM turn t JOIN session s ON s.id = t.session WHERE"
+            sql = f"SELECT DISTINCT subject, scope {joined} subject <> ''"
+            named = [(subject, scope) for subject, scope in db.execute(sql) if reaches(scope)]
+            meant = {subject: matches(subject) for subject in {subject for subject, _ in named}}
             turns: set[tuple[str, int]] = set()
-            for subject in filter(matches, named):
-                turns.update(db.execute("SELECT session, n FROM turn WHERE subject = ?", (subject,)))
+            for subject, scope in named:
+                sql = f"SELECT t.session, t.n {joined} subject = ? AND scope = ?"
+                turns.update(db.execute(sql, (subject, scope)) if meant[subject] else ())
             gone = self._blank(db, turns)
         self._wipe()
         return gone
 
-    def obey(self, stone: Tombstone) -> int:
-        """Erase what a tombstone names: turns that refer to an item, or are about a subject; the sessions of a scope or
-        a run. Doing it again does nothing. Return how many turns or sessions went."""
+    def erase_of(self, *, scope: str = "", run: str = "") -> int:
+        """Erase the sessions of a scope, or of a run; return how many."""
+        column, value = ("scope", scope) if scope else ("run", run)
+        if not value:
+            return 0
+        sql = f"SELECT id FROM session WHERE {column} = ?"  # noqa: S608 - one of two columns of ours
+        return self.erase(*(row[0] for row in self._all(sql, value)))
+
+    def obey(self, stone: Tombstone, reaches: Callable[[str], bool] = lambda scope: True) -> int:
+        """Erase what a tombstone names: turns that refer to an item, or are about a subject in the scopes that it
+        ``reaches``; the sessions of a scope or a run. Doing it again does nothing. Return how many turns or sessions
+        went."""
         if stone.kind == ITEM:
             return self.erase_items([stone.item])
         if stone.kind == SUBJECT:
-            return self.erase_subject(lambda name: subject_digest(name, stone.salt) == stone.subject)
-        column, value = {SCOPE: ("scope", stone.scope), RUN: ("run", stone.run)}[stone.kind]
-        sql = f"SELECT id FROM session WHERE {column} = ?"  # noqa: S608 - one of two columns of ours
-        return self.erase(*(row[0] for row in self._all(sql, value)))
+            return self.erase_subject(lambda name: subject_digest(name, stone.salt) == stone.subject, reaches)
+        return self.erase_of(scope=stone.scope) if stone.kind == SCOPE else self.erase_of(run=stone.run)
 
     def _blank(self, db: sqlite3.Connection, turns: set[tuple[str, int]]) -> int:
         """Take the text out of turns; their numbers stay, so that nothing else takes their place."""
@@ -317,49 +321,10 @@ class Sessions:
         self._soil(db, gone)
         return gone
 
-    def _soil(self, db: sqlite3.Connection, gone: int) -> None:
-        if gone:
-            db.execute("INSERT OR IGNORE INTO dirty VALUES (1)")
 
-    def _wipe(self) -> None:
-        """Write the file anew where something was erased, so that no page keeps a copy; then empty the log beside."""
-        if not self._all("SELECT 1 FROM dirty"):
-            return
-        with self._lock, self._errors():
-            self._db.execute("VACUUM")
-            row = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if row[0]:
-                return  # a reader holds the log: the next start or erasure does it
-            self._db.execute("DELETE FROM dirty")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    # --- the database ---
-
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-
-    def _all(self, sql: str, *values: Any) -> list[Any]:
-        with self._lock, self._errors():
-            return self._db.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise Unavailable(
-                "session.storage",
-                f"{self._path}: {error}",
-                advice="check the disk and its free space; nothing was lost",
-            ) from error
+def _session(row: Sequence[Any]) -> Session:
+    name, scope, run, opened_at, touched_at, folded, summarised, told = row
+    return Session(name, scope, run, opened_at, touched_at, folded, bool(summarised), told)
 
 
 def _sound(text: str) -> bool:

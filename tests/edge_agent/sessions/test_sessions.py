@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -215,9 +217,51 @@ def test_a_session_that_goes_on_is_summarised_again(sessions: Sessions) -> None:
     assert len(rested(sessions, RULES, 16 * DAY, count=words)) == 1
 
 
+def test_what_a_legal_hold_covers_does_not_expire(sessions: Sessions) -> None:
+    quoted = [Artefact("item", ITEM, "ab" * 32)]
+    for name, scope in (("ses_1", "person"), ("ses_2", "team/x"), ("ses_3", "person")):
+        sessions.open(name, scope=scope, at=0)
+        sessions.add(name, "user", "The roof.", at=1, artefacts=quoted if name == "ses_1" else [])
+        sessions.summarised(name, 1)
+    assert sessions.expire(RULES, 40 * DAY, held={ITEM, "team/x"}) == 1
+    assert [one.id for one in sessions.newest()] == ["ses_1", "ses_2"]
+    assert sessions.expire(RULES, 40 * DAY) == 2 and sessions.newest() == []
+
+
+def test_who_forgets_a_summary_forgets_what_it_quotes(sessions: Sessions, tmp_path: Path) -> None:
+    say(sessions, "The roof permit must be filed before 12 May.", "The gate must be closed at night, always.")
+    (made,) = rested(sessions, RULES, 8 * DAY, count=words)
+    sessions.summarised("ses_1", made.until, {ITEM: [1]})
+    assert rested(sessions, RULES, 8 * DAY, count=words) == []
+    assert sessions.erase_items([ITEM]) == 1
+    assert b"12 May" not in raw(tmp_path) and b"at night" in raw(tmp_path)
+
+
+def test_somebody_is_forgotten_where_it_is_asked_for(sessions: Sessions) -> None:
+    for name, scope in (("ses_1", "device"), ("ses_2", "team/x")):
+        sessions.open(name, scope=scope, at=0)
+        sessions.add(name, "user", "Ada calls at nine.", at=1, subject="Ada")
+    salt = "5a" * 32
+    asked = stone("subject", scope="team/x", salt=salt, subject=subject_digest("Ada", salt))
+    assert sessions.obey(asked, lambda scope: scope == "team/x") == 1
+    assert [turn.erased for name in ("ses_1", "ses_2") for turn in sessions.turns(name)] == [False, True]
+
+
+def test_a_reader_elsewhere_is_told_of_and_it_is_done_again(sessions: Sessions, tmp_path: Path) -> None:
+    say(sessions, *TALK, "Quaggazebra must be called.")
+    with contextlib.closing(sqlite3.connect(tmp_path / "sessions.sqlite3", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM turn").fetchall()
+        sessions._db.execute("PRAGMA busy_timeout = 50")
+        with pytest.raises(Unavailable, match="session.busy"):
+            sessions.erase("ses_1")
+    assert sessions.erase("ses_1") == 0
+    assert b"Quaggazebra" not in raw(tmp_path)
+
+
 def stone(kind: str, **more: str) -> Tombstone:
     given = {"scope": "", "item": "", "subject": "", "salt": "", "run": ""} | more
-    return Tombstone(id="tmb_" + "0" * 24, kind=kind, at=0, by="user:eve", reason="request", **given)  # type: ignore[arg-type]  # texts
+    return Tombstone(id="tmb_" + "0" * 24, kind=kind, at=0, by="user:eve", reason="request", **given)
 
 
 async def test_forgetting_leaves_nothing_in_the_files(sessions: Sessions, tmp_path: Path) -> None:

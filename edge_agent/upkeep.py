@@ -1,0 +1,113 @@
+"""Memory's housekeeping: what is over goes, sessions that rest become items, and whoever forgets an item forgets what
+was said of it.
+
+The rules are the installed release's. Here only what never leaves this device ends by them: what is shared ends at the
+hub, for everybody, and comes back from there as a tombstone. What a legal hold covers stays. Each part may be cut off
+anywhere and is made up for by the next turn: what goes is taken out of sessions first, and the item, by which it is
+found again, last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from edge_agent.memory import Memory
+from edge_agent.memory.forgetting import covers
+from edge_agent.sessions import Sessions, rested
+from shared.errors import OutriderError, Refused
+from shared.memory import item_id
+from shared.memory.feed import DEVICE, Tombstone
+from shared.memory.rules import MemoryRules
+
+FIRST_S = 60.0  # an agent that has just started has better things to do
+EVERY_S = 3600.0
+_AT_ONCE = 500
+
+
+def tokens(text: str) -> int:
+    """How many tokens a text is counted as: a third of its bytes. No model's own count, which differ, but more than
+    they come to for usual prose, and the same everywhere."""
+    return (len(text.encode(errors="replace")) + 2) // 3
+
+
+def forget_in_sessions(sessions: Sessions, memory: Memory, stone: Tombstone) -> None:
+    """Let sessions obey a tombstone that memory has obeyed: what was said about it, and what quotes the items that went
+    with it. The receipt may be written once this has returned. Doing it again does nothing. Raises
+    ``Unavailable('session.busy')``, ``Unavailable('session.storage')``."""
+    sessions.erase_items(memory.gone_by(stone.id))
+    sessions.obey(stone, lambda scope: covers(stone, scope))
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What one turn did: items that were over, sessions that became items, sessions that went."""
+
+    expired: int = 0
+    summarised: int = 0
+    ended: int = 0
+
+
+class Upkeep:
+    """``rules`` gives those in force, and may raise; then nothing ends. ``trouble`` hears what a person should know."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        sessions: Sessions,
+        rules: Callable[[], MemoryRules],
+        *,
+        now: Callable[[], int],
+        trouble: Callable[[OutriderError], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._memory = memory
+        self._sessions = sessions
+        self._rules = rules
+        self._now = now
+        self._trouble = trouble
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Until cancelled: a while after the start, and then every hour."""
+        await self._sleep(FIRST_S)
+        while True:
+            try:
+                await asyncio.to_thread(self.once)
+            except OutriderError as error:
+                self._trouble(error)
+            await self._sleep(EVERY_S)
+
+    def once(self) -> Done:
+        """One turn of everything. Blocking. Raises what the stores and ``rules`` raise."""
+        rules, now = self._rules(), self._now()
+        expired = self._expire(rules, now)
+        summarised = self._summarise(rules, now)
+        holds = self._memory.holds()
+        held = {hold.item or hold.scope for hold in holds}
+        return Done(expired, summarised, self._sessions.expire(rules, now, held=held))
+
+    def _expire(self, rules: MemoryRules, now: int) -> int:
+        gone = 0
+        while over := self._memory.expired(now, _AT_ONCE, scope=DEVICE, rules=rules):
+            self._sessions.erase_items(over)
+            went = self._memory.erase(over)
+            gone += went
+            if not went:  # a hold came in between
+                break
+        return gone
+
+    def _summarise(self, rules: MemoryRules, now: int) -> int:
+        """A session in a scope that may not be written to keeps its turns, and waits; it keeps no other from theirs."""
+        done = 0
+        for rest in rested(self._sessions, rules, now, count=tokens):
+            try:
+                self._memory.add(rest.items)
+            except Refused as error:
+                self._trouble(error)
+                continue
+            quoted = {item_id(item): [int(n) for n in item.fields["turns"].split(",")] for item in rest.items}
+            self._sessions.summarised(rest.session, rest.until, quoted)
+            done += 1
+        return done
