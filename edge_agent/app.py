@@ -33,6 +33,7 @@ from edge_agent.releases import Releases
 from edge_agent.runner import Engine, Runner, Times
 from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Inbox, Intake
+from edge_agent.sessions import Sessions
 from edge_agent.snapshots import Snapshots
 from edge_agent.telemetry import Telemetry
 from edge_agent.tools import Tool
@@ -40,12 +41,14 @@ from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register, Withdraw
 from edge_agent.troubles import Troubles
+from edge_agent.upkeep import Upkeep, forget_in_sessions, tokens
 from shared.actions import Action
 from shared.entries import Entry
 from shared.errors import OutriderError, Unavailable
 from shared.keys import Envelope
 from shared.memory.bench import Bench
 from shared.memory.feed import RUN, Tombstone
+from shared.memory.rules import MemoryRules
 from shared.policy import Asking, Policy
 from shared.protocol import Status
 from shared.release import Release
@@ -78,9 +81,18 @@ class Agent:
         self._journal.listen(self._committed)
         self._memory = Memory(home.memory)
         self._bench = Bench()
-        replica = Replica(self._memory, self._bench, self.identity.hub_public, now=now_us, outside=self._forget_outside)
+        self._sessions = Sessions(home.sessions, count=tokens)
+        replica = Replica(
+            self._memory,
+            self._bench,
+            self.identity.hub_public,
+            now=now_us,
+            outside=self._forget_outside,
+            dropped=lambda scope: self._sessions.erase_of(scope=scope),
+        )
         self._remembering = Remembering(replica, self._journal, self.trouble)
         self._memory.listen(self._remembering.written)
+        self._upkeep = Upkeep(self._memory, self._sessions, self._rules, now=now_us, trouble=self.trouble)
         self._updates = Updates(home.root, self.identity.hub_url)
         self._releases = Releases(self._updates, now_us)
         self._troubles = Troubles()
@@ -174,6 +186,7 @@ class Agent:
                     self._serve_api(),
                     self._telemetry.run(),
                     self._look_for_due(),
+                    self._upkeep.run(),
                 ):
                     group.create_task(work)
         finally:
@@ -195,6 +208,7 @@ class Agent:
         with contextlib.suppress(OSError):
             self._home.live.unlink(missing_ok=True)
         await asyncio.to_thread(self._bench.close)
+        self._sessions.close()
         self._memory.close()
         self._journal.close()
         self._lock.release()
@@ -229,6 +243,11 @@ class Agent:
             return None
         return release.policy, release.number
 
+    def _rules(self) -> MemoryRules:
+        """The rules of memory in force; before the first release, those of an empty file."""
+        installed = self._device.release
+        return self._releases.get(installed.release).memory if installed is not None else MemoryRules()
+
     def _asking(self, rules: list[str]) -> Asking:
         """How the installed policy wants people to be asked."""
         installed = self._policy()
@@ -253,7 +272,8 @@ class Agent:
         self._remember.set()
 
     def _forget_outside(self, stone: Tombstone) -> None:
-        """What a tombstone asks of the log: the bodies of a run. Called in a thread, again after a kill."""
+        """What a tombstone asks of sessions and, for a run, of the log: its bodies. In a thread, again after a kill."""
+        forget_in_sessions(self._sessions, self._memory, stone)
         if stone.kind == RUN:
             self._journal.erase_blocking(stone.run)
 

@@ -95,6 +95,7 @@ class Home:
         self.log = root / "log.sqlite3"
         self.lock = root / "agent.lock"
         self.memory = root / "memory.sqlite3"
+        self.sessions = root / "sessions.sqlite3"
         self.identity = root / "identity.json"
         self.live = root / "live.json"
         self.models = root / "models"

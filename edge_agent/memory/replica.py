@@ -64,7 +64,7 @@ class Replica:
         *,
         now: Callable[[], int],
         outside: Callable[[Tombstone], None],
-        dropped: Callable[[str], None] = lambda scope: None,
+        dropped: Callable[[str], object] = lambda scope: None,
     ) -> None:
         self._memory = memory
         self._screener = screener
