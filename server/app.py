@@ -161,6 +161,7 @@ def build(hub: Hub, port: int) -> Application:
         bus=hub.bus,
         hub=info,
         clock=hub.hublog.clock,
+        index=index,
     )
     console.attach(app, services)
     app.add_middleware(web.Gate, hosts=config.allowed_hosts(port))

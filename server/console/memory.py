@@ -7,7 +7,7 @@ holds, and who shares it. What is forgotten, and who has confirmed it, stands in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -25,11 +25,11 @@ from shared.memory.feed import PERSON, READER, ROLES, STEWARD, WRITER, may
 from shared.memory.item import KINDS, Edit, Item
 
 if TYPE_CHECKING:
+    from server.embedding.index import Hit
     from server.memory import Memory
-    from server.memory.items import Asked
+    from server.memory.items import Asked, ItemView
 
 SHOWN = 50
-SCOPE_KINDS = ("team", "person")
 _EXPORTED = 100_000
 
 
@@ -105,13 +105,30 @@ class MemoryPages:
         looking, mine = Looking.of(request), await run_in_threadpool(self.mine, person)
         asked = looking.asked(list(mine))
         found, total = await run_in_threadpool(self._found, looking, asked) if asked.scopes else ([], 0)
+        why = await self._meant(looking, asked) if asked.scopes and looking.q and not looking.page else {}
+        if why:
+            found = await run_in_threadpool(self._best_first, why, found)
+            total = max(total, len(found))
         return self._desk.page(
-            request, "memory.html", person, looking=looking, found=found, total=total, mine=mine, kinds=KINDS,
+            request, "memory.html", person, looking=looking, found=found, total=total, why=why, mine=mine, kinds=KINDS,
             older=looking.query(page=looking.page + 1) if total > (looking.page + 1) * SHOWN else "",
             writes=[scope for scope, role in mine.items() if may(role, WRITER)],
         )  # fmt: skip
 
-    def _found(self, looking: Looking, asked: Asked) -> tuple[object, int]:
+    async def _meant(self, looking: Looking, asked: Asked) -> dict[tuple[str, str], Hit]:
+        """What the index finds, by words and meaning, best first; it does not know tags, nor what changed just now."""
+        index = self._desk.services.index
+        if index is None or looking.tag or looking.contested:
+            return {}
+        found = await index.search(looking.q, asked.scopes, kinds=asked.kinds, limit=SHOWN)
+        return {(hit.shown.scope, hit.shown.item): hit for hit in found.hits}
+
+    def _best_first(self, why: dict[tuple[str, str], Hit], plain: Sequence[ItemView]) -> list[ItemView]:
+        """What the index found, and behind it what only looking through the texts has."""
+        rest = [view for view in plain if (view.scope, view.item) not in why]
+        return [*self._memory.items.some(list(why)), *rest][:SHOWN]
+
+    def _found(self, looking: Looking, asked: Asked) -> tuple[Sequence[ItemView], int]:
         items = self._memory.items
         return items.list(asked, limit=SHOWN, offset=looking.page * SHOWN), items.count(asked)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from server.bus import Bus
     from server.devices import Devices
     from server.doors import Doors
+    from server.embedding.index import TeamIndex
     from server.ingest import Record
     from server.memory import Memory
     from server.orders import Orders
@@ -51,3 +52,4 @@ class Services:
     bus: Bus
     hub: HubInfo
     clock: Callable[[], int]
+    index: TeamIndex | None = None  # finds team memory by meaning too; without it by words alone

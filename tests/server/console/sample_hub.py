@@ -16,6 +16,7 @@ from server.config import HubConfig
 from server.console import HubInfo, Services, attach
 from server.devices import Devices
 from server.doors import Doors
+from server.embedding.index import TeamIndex
 from server.ingest import Ingest, Record
 from server.memory import Memory
 from server.orders import Orders
@@ -106,6 +107,7 @@ class SampleHub:
         self.approvals = Approvals(self.log, self.bus, self.releases)
         self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
         self.memory = Memory(self.log, self.bus)
+        self.index: TeamIndex | None = None
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
         self.letters: Letters | None = None
@@ -146,6 +148,7 @@ class SampleHub:
             bus=self.bus,
             hub=hub,
             clock=self.clock,
+            index=self.index,
         )
 
     def app(self) -> FastAPI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from urllib.parse import urlencode
@@ -9,6 +10,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from server.embedding.index import TeamIndex
 from shared.memory.exchange import from_lines, from_markdown
 from tests.server.console.conftest import session_csrf, signed_in
 from tests.server.console.sample_hub import LENA, OMAR, SampleHub
@@ -53,6 +55,28 @@ def test_items_are_found_by_words_kind_and_tag(shop: SampleHub) -> None:
     assert "Nothing fits" in client.get("/memory?q=nowhere").text
     assert "Nothing fits" in client.get("/memory?contested=yes").text
     assert client.get("/memory?page=-3&kind=rumour&scope=team/none").status_code == 200
+
+
+def test_what_the_index_finds_comes_first_and_says_why(shop: SampleHub) -> None:
+    note(shop, "The depot is far away, and the depot is closed.")
+    best = note(shop, "Depots open at seven.")
+    note(shop, "The opening hours are on the door.")
+    index = TeamIndex(shop.store, None, clock=shop.clock)
+    shop.memory.watch(index.wake)
+    shop.index = index
+    client = signed_in(shop, OMAR)
+
+    async def indexed() -> None:
+        while await index.step():
+            pass
+
+    asyncio.run(indexed())
+    html = client.get("/memory?q=depot+open").text
+    assert html.index("Depots open at seven.") < html.index("The depot is far away")
+    assert "found by depot, open" in html and "on the door" not in html
+    assert best in html
+    note(shop, "A depot that nobody has indexed yet.")
+    assert "nobody has indexed yet" in client.get("/memory?q=depot").text
 
 
 def test_long_lists_have_pages(shop: SampleHub) -> None:
