@@ -19,6 +19,7 @@ import pytest
 
 from edge_agent.config import Home, now_us
 from edge_agent.memory import Memory
+from edge_agent.sessions import Artefact, Sessions
 from edge_agent.status import runs
 from server.admin import Operator
 from server.config import HubConfig
@@ -63,6 +64,13 @@ class Office:
         )
         with closing(Memory(desk.home / "memory.sqlite3")) as memory:
             return memory.write(item, at=now_us(), by="mara"), word
+
+    def say(self, desk: Desk, text: str, *, scope: str = "person", subject: str = "", item: str = "") -> None:
+        """A turn of a session, as a program at that computer would leave it."""
+        with closing(Sessions(desk.home / "sessions.sqlite3", count=len)) as sessions:
+            sessions.open(scope, scope=scope, at=now_us())
+            quoted = [Artefact("item", item, "")] if item else []
+            sessions.add(scope, "user", text, at=now_us(), subject=subject, artefacts=quoted)
 
     def holders(self, item: str) -> int:
         return sum(item in _ids(desk.home / "memory.sqlite3") for desk in self.desks)
@@ -131,6 +139,9 @@ def test_an_item_a_subject_a_scope_and_a_run_leave_every_file_of_everybody(offic
     _, about_here = office.write(back, "device", subject=person)
     team, team_word = office.write(back, TEAM)
     kept, kept_word = office.write(back, "person")
+    office.say(front, f"{item_word} is what the note says.", item=item)
+    office.say(back, f"{about} is what {person} said.", subject=person)
+    office.say(back, f"{team_word} is for the team.", scope=TEAM)
     front.start()
     back.start()
     office.until(lambda: all(office.holders(name) == 2 for name in (item, team, kept)), "not everybody has everything")
