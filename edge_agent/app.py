@@ -35,13 +35,14 @@ from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Inbox, Intake
 from edge_agent.sessions import Sessions
 from edge_agent.snapshots import Snapshots
+from edge_agent.talk import Talk
 from edge_agent.telemetry import Telemetry
 from edge_agent.tools import Tool
 from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register, Withdraw
 from edge_agent.troubles import Troubles
-from edge_agent.upkeep import Upkeep, forget_in_sessions, tokens
+from edge_agent.upkeep import Upkeep, drop_in_sessions, forget_in_sessions, tokens
 from shared.actions import Action
 from shared.entries import Entry
 from shared.errors import OutriderError, Unavailable
@@ -88,7 +89,7 @@ class Agent:
             self.identity.hub_public,
             now=now_us,
             outside=self._forget_outside,
-            dropped=lambda scope: self._sessions.erase_of(scope=scope),
+            dropped=lambda scope: drop_in_sessions(self._sessions, self._memory, scope),
         )
         self._remembering = Remembering(replica, self._journal, self.trouble)
         self._memory.listen(self._remembering.written)
@@ -101,6 +102,14 @@ class Agent:
         )
         self._planner = Planner(
             self._memory, now=now_us, monotonic_us=lambda: time.monotonic_ns() // 1000, models=None, embedder=""
+        )
+        self._talk = Talk(
+            self._sessions,
+            self._memory,
+            self._models,
+            embedder=lambda: self._planner.embedder,
+            now=now_us,
+            count=tokens,
         )
         self._guard = Guard(
             self._device,
@@ -371,6 +380,7 @@ class Agent:
                     hook_secret=secrets.get,
                     now=now_us,
                     open_metrics=self._config.open_metrics,
+                    talk=self._talk,
                 )
             except OutriderError as error:
                 self.trouble(error)

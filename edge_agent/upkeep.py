@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from edge_agent.memory import Memory
+from edge_agent.memory import Memory, Query
 from edge_agent.memory.forgetting import covers
 from edge_agent.sessions import Sessions, rested
 from shared.errors import OutriderError, Refused
@@ -39,6 +39,14 @@ def forget_in_sessions(sessions: Sessions, memory: Memory, stone: Tombstone) -> 
     ``Unavailable('session.busy')``, ``Unavailable('session.storage')``."""
     sessions.erase_items(memory.gone_by(stone.id))
     sessions.obey(stone, lambda scope: covers(stone, scope))
+
+
+def drop_in_sessions(sessions: Sessions, memory: Memory, scope: str) -> None:
+    """A scope was taken away: its sessions go, and what elsewhere refers to its items, which memory still has. Doing it
+    again does nothing. Raises as above."""
+    query = Query("", [scope], limit=2**31, include_expired=True)
+    sessions.erase_items(one.kept.id for one in memory.find(query, now=0))
+    sessions.erase_of(scope=scope)
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -146,10 +146,10 @@ class Routes:
         raise BadInput("hook.unknown", "there is no such hook", advice="set the secret hook-NAME on the agent")
 
 
-def make_app(routes: Routes, gate: dict[str, Any]) -> Starlette:
+def make_app(routes: list[Route], gate: dict[str, Any]) -> Starlette:
     """``gate`` are the settings of the ``Gate``."""
     handlers: Any = {OutriderError: _ours, HTTPException: _starlettes, Exception: _fault}
-    app = Starlette(routes=routes.table(), middleware=[Middleware(Gate, **gate)], exception_handlers=handlers)
+    app = Starlette(routes=routes, middleware=[Middleware(Gate, **gate)], exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
 

@@ -41,12 +41,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks: at ``now`` (µs), for a reason (a code of small letters, digits, ``.`` and ``-``)."""
+    """Who asks: at ``now`` (µs), for a reason (a code of small letters, digits, ``.`` and ``-``). ``said`` is given the
+    items that go here and now, before they do, to forget what was said of them."""
 
     memory: Memory
     reason: str
     now: int
     random: Callable[[int], bytes]
+    said: Callable[[list[str]], object] = list
 
     def items(self, ids: Iterable[str]) -> Asked:
         """Forget items. Raises ``BadInput('memory.unknown')``, ``Refused('memory.role')``; then nothing was asked."""
@@ -100,4 +102,6 @@ class Asker:
     def _ask(self, wishes: list[Wish], ids: list[str]) -> Asked:
         for wish in wishes:
             self.memory.wish(wish)
+        held = {hold.item or hold.scope for hold in self.memory.holds()}
+        self.said([id for id in ids if id not in held and not (held and self.memory.kept(id).scope in held)])
         return Asked(self.memory.erase(ids), [wish.id for wish in wishes])

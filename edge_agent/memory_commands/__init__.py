@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from edge_agent.memory_commands import moving, reading, upkeep, writing
+from edge_agent.memory_commands import moving, reading, sessions, upkeep, writing
 
 memory = typer.Typer(
     help="See and change what the agent remembers.",
@@ -25,3 +25,4 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 for name, command in _COMMANDS.items():
     memory.command(name)(command)
+memory.add_typer(sessions.session, name="session")

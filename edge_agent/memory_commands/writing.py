@@ -23,6 +23,7 @@ from edge_agent.memory_commands.common import (
     text_of,
     until,
 )
+from edge_agent.memory_commands.sessions import forget_said, opened_sessions
 from shared.errors import BadInput
 
 
@@ -118,14 +119,16 @@ def forget(
         raise BadInput("memory.forget", said, advice="one of them at a time")
     if not yes and not typer.confirm("This cannot be undone. Forget it?"):
         raise typer.Exit(1)
-    with opened(home) as store:
-        asker = Asker(store, reason, now_us(), secrets.token_bytes)
+    with opened(home) as store, opened_sessions(home) as sessions:
+        asker = Asker(store, reason, now_us(), secrets.token_bytes, sessions.erase_items)
         if ids:
             asked = asker.items(ids)
         elif about:
             asked = asker.subject(about)
         else:
             asked = asker.scope(scope) if scope else asker.run(run)
+        if not store.holds():  # else the hub decides, and its tombstone takes what was said along
+            forget_said(sessions, about=about, scope=scope, run=run)
     if as_json:
         show_json({"erased": asked.erased, "tombstones": asked.tombstones})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 
 from edge_agent.memory import Memory
 from edge_agent.memory_commands import memory
+from edge_agent.sessions import Artefact, Sessions
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
-from shared.memory.feed import subject_digest
+from shared.memory.feed import Hold, subject_digest
 
 
 @pytest.fixture
@@ -171,3 +173,51 @@ def test_a_bad_file_is_taken_not_at_all(home: Path, tmp_path: Path) -> None:
     file.write_text(other + line[:40] + "\n")
     refused(BadInput, "memory.import", "import", str(file))
     assert len(told("list")) == 1
+
+
+# --- sessions -----------------------------------------------------------------------------------------------------
+
+
+def say(home: Path, session: str, text: str, *, scope: str = "device", subject: str = "", item: str = "") -> None:
+    with closing(Sessions(home / "sessions.sqlite3", count=len)) as sessions:
+        sessions.open(session, scope=scope, at=1)
+        quoted = [Artefact("item", item, "")] if item else []
+        sessions.add(session, "user", text, at=1, subject=subject, artefacts=quoted)
+
+
+def test_sessions_are_listed_shown_and_forgotten(home: Path) -> None:
+    assert said("session", "list") == "there are no sessions\n"
+    say(home, "chat", "When does the depot open?")
+    say(home, "other", "Quagga was here.")
+    assert [(row["id"], row["turns"]) for row in told("session", "list")] == [("chat", 1), ("other", 1)]
+    assert "When does the depot open?" in said("session", "show", "chat")
+    assert told("session", "show", "chat")["turns"][0]["role"] == "user"
+    assert said("session", "forget", "other", "--yes") == "1 session is gone from this computer\n"
+    assert b"Quagga" not in b"".join(path.read_bytes() for path in home.iterdir() if path.is_file())
+    refused(BadInput, "session.unknown", "session", "show", "other")
+    refused(BadInput, "session.unknown", "session", "forget", "other", "--yes")
+
+
+def test_a_session_on_legal_hold_stays(home: Path) -> None:
+    told("add", "The shop opens at nine.", "--scope", "team/shop")
+    say(home, "chat", "We decided.", scope="team/shop")
+    with closing(Memory(home / "memory.sqlite3")) as memory:
+        memory.put_hold(Hold("hld_" + "a" * 24, "team/shop", "", True, 1, "clara", "court"))
+    refused(Refused, "session.held", "session", "forget", "chat", "--yes")
+    said("forget", "--scope", "team/shop", "--yes")
+    assert len(told("session", "list")) == 1, "the hub decides"
+
+
+def test_what_is_forgotten_is_forgotten_in_sessions_too(home: Path) -> None:
+    id = told("add", "The code is Quagga.", "--scope", "device")["id"]
+    ann = told("add", "Lives in Quagga Lane.", "--scope", "device", "--about", "Ann")["id"]
+    say(home, "chat", "Quagga, says the note.", item=id)
+    say(home, "chat", "Quagga Lane, says the note.", item=ann)
+    say(home, "chat", "Quagga is what she said.", subject="ANN ")
+    say(home, "chat", "The weather is fine.")
+    said("forget", id, "--yes")
+    said("forget", "--about", "Ann", "--yes")
+    assert [turn["erased"] for turn in told("session", "show", "chat")["turns"]] == [True, True, True, False]
+    assert b"Quagga" not in b"".join(path.read_bytes() for path in home.iterdir() if path.is_file())
+    said("forget", "--scope", "device", "--yes")
+    assert told("session", "list") == []
