@@ -40,7 +40,7 @@ def add(
     source: Annotated[str, typer.Option(help="Where you know it from. [default: you]")] = "",
     sensitivity: Annotated[str, typer.Option(help="normal, or a word of your own.")] = "normal",
     expires: Annotated[str, typer.Option("--for", help="How long it is kept: 12h or 90d. [default: no end]")] = "",
-    pin: Annotated[bool, typer.Option("--pin", help="Always put before the planner.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Always put first into a session's context.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remember something."""
@@ -67,7 +67,9 @@ def edit(
     no_tag: Annotated[list[str] | None, typer.Option("--no-tag", help="Remove a tag; may be repeated.")] = None,
     about: Annotated[str | None, typer.Option(help="Whose data it is.")] = None,
     sensitivity: Annotated[str | None, typer.Option()] = None,
-    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Always put before the planner.")] = None,
+    pin: Annotated[
+        bool | None, typer.Option("--pin/--unpin", help="Always put first into a session's context.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change an item. What is not named stays. Editing a field that is in conflict settles it."""
