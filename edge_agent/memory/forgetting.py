@@ -130,7 +130,9 @@ class Forgetting(Items):
         old = "expires_at <> 0 AND expires_at <= ?"
         values: list[int | str] = [now]
         for rule in rules.expire:
-            old += " OR made_at <= ?" + (f" AND kind IN ({marks(rule.kinds)})" if rule.kinds else "")
+            old += " OR MAX(made_at, valid_from) BETWEEN 1 AND ?" + (
+                f" AND kind IN ({marks(rule.kinds)})" if rule.kinds else ""
+            )
             values += [now - microseconds(rule.after), *rule.kinds]
         rows = self._all(
             f"SELECT id, kind, scope, valid_from, expires_at, made_at FROM item i WHERE ({old})"  # noqa: S608 - our own columns and question marks

@@ -30,6 +30,7 @@ def expired(conn: Connection, rules: MemoryRules, now: int, limit: int) -> list[
 
 
 def _old(rule: Expire, now: int) -> ColumnElement[bool]:
-    """Items that a rule may mean by their kind and age; its scopes are patterns, and judged later."""
-    old = MEMORY_ITEMS.c.first_at <= now - microseconds(rule.after)
+    """Items that a rule may mean by their kind and age, where that is known; its scopes are patterns, judged later."""
+    at, before = MEMORY_ITEMS.c, now - microseconds(rule.after)
+    old = and_(at.first_at <= before, at.valid_from <= before, or_(at.first_at > 0, at.valid_from > 0))
     return and_(old, MEMORY_ITEMS.c.kind.in_(rule.kinds)) if rule.kinds else old
