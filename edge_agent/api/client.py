@@ -78,6 +78,17 @@ class Client:
     def event(self, name: str, key: str, payload: dict[str, Any]) -> int:
         return int(self._ask("POST", f"/v1/events/{_part(name)}", {"key": key, "payload": payload})["runs"])
 
+    def say(self, session: str, role: str, text: str, **more: Any) -> int:
+        """Keep a turn of a conversation; its number. ``more``: ``scope``, ``subject``, ``run``, ``artefacts``."""
+        body = {"role": role, "text": text, **more}
+        return int(self._ask("POST", f"/v1/sessions/{_part(session)}/turns", body)["turn"])
+
+    def context(self, session: str, budget: int, question: str = "") -> dict[str, Any]:
+        """What to put before whoever answers next."""
+        body = {"budget": budget, "question": question}
+        found: dict[str, Any] = self._ask("POST", f"/v1/sessions/{_part(session)}/context", body)
+        return found
+
     def metrics(self) -> str:
         return self._send("GET", "/metrics", None, _SECONDS).decode()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edge_agent.api.client import Client
 from edge_agent.config import Home, now_us
 from edge_agent.memory import Memory
 from edge_agent.sessions import Artefact, Sessions
@@ -110,6 +111,14 @@ def _ids(path: Path) -> set[str]:
         return {row[0] for row in db.execute("SELECT id FROM item")}
 
 
+def _answer(desk: Desk, word: str) -> None:
+    """A program asks the running agent for a context, and keeps an answer that was made of it."""
+    agent = Client(desk.home)
+    agent.say("live", "user", "What does the note say?", scope="person")
+    assert word in agent.context("live", 4_000, word)["text"]
+    agent.say("live", "assistant", f"It says {word}.", scope="person")
+
+
 def _linked(status: dict[str, Any]) -> bool:
     return bool(status["linked"] and status["cosigned"] and status["lease"] and status["idle"])
 
@@ -145,6 +154,8 @@ def test_an_item_a_subject_a_scope_and_a_run_leave_every_file_of_everybody(offic
     front.start()
     back.start()
     office.until(lambda: all(office.holders(name) == 2 for name in (item, team, kept)), "not everybody has everything")
+    _answer(front, item_word)
+    assert any("sessions.sqlite3" in name for name in office.found(item_word))
     case = f"zq{secrets.token_hex(6)}"
     front.drop("case.csv", [f"T-1,Tear off shingles at {case} and reroof the garage,4000"])
     front.until(lambda s: s["runs"]["closed"] == 1 and _linked(s))
@@ -165,19 +176,23 @@ def test_an_item_a_subject_a_scope_and_a_run_leave_every_file_of_everybody(offic
     office.verify()
 
 
-def test_a_device_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(office: Office) -> None:
+@pytest.mark.parametrize(("name", "table"), [("memory.sqlite3", "item"), ("sessions.sqlite3", "turn")])
+def test_a_device_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(
+    office: Office, name: str, table: str
+) -> None:
     front, back = office.desks
     item, word = office.write(front, "person")
+    office.say(back, f"The note says {word}.", item=item)
     front.start()
     back.start()
     office.until(lambda: office.holders(item) == 2, "not everybody has it")
     path = back.home / "memory.sqlite3"
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+    with closing(sqlite3.connect(back.home / name, isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        assert reader.execute("SELECT 1 FROM item WHERE id = ?", (item,)).fetchone(), "it reads the old pages"
+        assert reader.execute(f"SELECT 1 FROM {table}").fetchone(), "it reads the old pages"
         tombstone = office.hub.memory("erase", item=item, scope=MARA)["tombstone"]
         office.until(lambda: item not in _ids(path), "the tombstone did not come")
-        assert word.encode() in path.read_bytes() + path.with_name(path.name + "-wal").read_bytes()
+        assert any(name in place for place in office.found(word))
         assert not office.confirmed(tombstone), "there is no receipt before the bytes are gone"
         back.process.kill()
     back.start()
