@@ -94,7 +94,9 @@ def _pins(constraints: Path) -> Iterator[Finding]:
         return  # installed as a package, not from a checkout: there is nothing to compare with
     pins = dict(line.strip().split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
     other = [
-        f"{name} {have} (tested: {pin})" for name, pin in pins.items() if (have := _version(name)) not in (None, pin)
+        f"{name} {have} (tested: {pin})"
+        for name, pin in pins.items()
+        if (have := _version(name)) is not None and have.partition("+")[0] != pin  # behind a +: how it was built
     ]
     if other:
         advice = "run: make setup; other versions may work, these were tested"
