@@ -10,13 +10,17 @@ found again, last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import msgspec
 
 from edge_agent.memory import Memory, Query
+from edge_agent.memory.asking import Asker
 from edge_agent.memory.forgetting import covers
 from edge_agent.sessions import Sessions, rested
+from shared.codec import hex_sha256
 from shared.errors import OutriderError, Refused
 from shared.memory import item_id
 from shared.memory.feed import DEVICE, Tombstone
@@ -35,10 +39,36 @@ def tokens(text: str) -> int:
 
 def forget_in_sessions(sessions: Sessions, memory: Memory, stone: Tombstone) -> None:
     """Let sessions obey a tombstone that memory has obeyed: what was said about it, and what quotes the items that went
-    with it. The receipt may be written once this has returned. Doing it again does nothing. Raises
+    with it, also in summaries. The receipt may be written once this has returned. Doing it again does nothing. Raises
     ``Unavailable('session.busy')``, ``Unavailable('session.storage')``."""
-    sessions.erase_items(memory.gone_by(stone.id))
+    gone = memory.gone_by(stone.id)
+    sessions.erase_items(gone)
     sessions.obey(stone, lambda scope: covers(stone, scope))
+    forget_summaries(memory, gone, cause=stone.id, at=stone.at)
+
+
+def forget_summaries(memory: Memory, gone: Iterable[str], *, cause: str, at: int) -> list[str]:
+    """Forget the items that sessions have become in whose turns one of these items stood, since they may quote it; and
+    return their ids. Where they are shared the hub is asked, by every device that has them under one name, which is
+    made from ``cause``. Where this device may not ask for that, a steward has to."""
+    if not memory.items(kinds=["summary"], limit=1):
+        return []
+    forgotten = []
+    for id in gone:
+        query = Query(id.removeprefix("mem_"), kinds=["summary"], limit=1_000, include_expired=True)
+        for one in memory.find(query, now=0):
+            name = one.kept.id
+            if id not in memory.get(name).fields.get("items", "").split(","):
+                continue
+            asker = Asker(memory, "quoted", at, partial(_made, f"{cause} {name}"))
+            with contextlib.suppress(Refused):
+                asker.items([name])
+                forgotten.append(name)
+    return forgotten
+
+
+def _made(seed: str, size: int) -> bytes:
+    return bytes.fromhex(hex_sha256(seed.encode()))[:size]
 
 
 def drop_in_sessions(sessions: Sessions, memory: Memory, scope: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,16 @@ def opened_sessions(home: Path | None) -> Iterator[Sessions]:
         yield store
     finally:
         store.close()
+
+
+def quotes(sessions: Sessions, gone: list[str]) -> Callable[[list[str]], None]:
+    """For an ``Asker``: what quotes items in this computer's sessions goes before they do; their ids come to ``gone``."""
+
+    def forget(items: list[str]) -> None:
+        sessions.erase_items(items)
+        gone.extend(items)
+
+    return forget
 
 
 def forget_said(sessions: Sessions, *, about: str, scope: str, run: str) -> None:

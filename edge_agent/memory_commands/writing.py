@@ -23,7 +23,7 @@ from edge_agent.memory_commands.common import (
     text_of,
     until,
 )
-from edge_agent.memory_commands.sessions import forget_said, opened_sessions
+from edge_agent.memory_commands.sessions import forget_said, opened_sessions, quotes
 from shared.errors import BadInput
 
 
@@ -114,6 +114,7 @@ def forget(
 ) -> None:
     """Erase for good, here and wherever it is shared. There is no way back."""
     from edge_agent.memory.asking import Asker
+    from edge_agent.upkeep import forget_summaries
 
     wanted = [part for part in (ids, about, scope, run) if part]
     if len(wanted) != 1:
@@ -122,13 +123,15 @@ def forget(
     if not yes and not typer.confirm("This cannot be undone. Forget it?"):
         raise typer.Exit(1)
     with opened(home) as store, opened_sessions(home) as sessions:
-        asker = Asker(store, reason, now_us(), secrets.token_bytes, sessions.erase_items)
+        gone: list[str] = []
+        asker = Asker(store, reason, now_us(), secrets.token_bytes, quotes(sessions, gone))
         if ids:
             asked = asker.items(ids)
         elif about:
             asked = asker.subject(about)
         else:
             asked = asker.scope(scope) if scope else asker.run(run)
+        forget_summaries(store, gone, cause=secrets.token_hex(), at=now_us())
         if not store.holds():  # else the hub decides, and its tombstone takes what was said along
             forget_said(sessions, about=about, scope=scope, run=run)
     if as_json:

@@ -243,3 +243,24 @@ def _count(gone: int) -> None:
 
 def test_tokens_are_counted_alike_and_not_too_few() -> None:
     assert [tokens(text) for text in ("", "a", "four", "ä" * 3, "\ud800")] == [0, 1, 2, 2, 1]
+
+
+def test_a_summary_that_may_quote_what_is_forgotten_goes_too(rig: Rig) -> None:
+    rig.memory.set_feeds({"person": "steward"})
+    code, other = rig.note("The code is Quagga.", "person"), rig.note("The roof is slate.", "person")
+    for name, text, item in (
+        ("one", "We decided that Quagga opens it.", code),
+        ("two", "We decided that the roof stays slate.", other),
+    ):
+        rig.said(name, text, scope="person", age=8, artefacts=[Artefact("item", item, "")])
+    assert rig.upkeep.once() == Done(summarised=2)
+    asked = stone("item", "person", item=code)
+    rig.memory.take("person", [], [asked], 1, now=NOW)
+    assert rig.memory.obey(asked) == 1
+    forget_in_sessions(rig.sessions, rig.memory, asked)
+    forget_in_sessions(rig.sessions, rig.memory, asked)
+    rig.memory.truncate()
+    assert sorted(kept.kind for kept in rig.memory.items()) == ["note", "summary"]
+    assert b"Quagga" not in rig.raw()
+    (wish,) = rig.memory.wishes()
+    assert (wish.kind, wish.scope, wish.reason) == ("item", "person", "quoted")
