@@ -33,7 +33,7 @@ def opened_sessions(home: Path | None) -> Iterator[Sessions]:
 
 
 def quotes(sessions: Sessions, gone: list[str]) -> Callable[[list[str]], None]:
-    """For an ``Asker``: what quotes items in this computer's sessions goes before they do; their ids come to ``gone``."""
+    """For an ``Asker``: what quotes items in sessions goes before they do; their ids come to ``gone``."""
 
     def forget(items: list[str]) -> None:
         sessions.erase_items(items)
