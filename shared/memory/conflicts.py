@@ -106,7 +106,9 @@ def _told(name: str, shown: Cell, values: list[tuple[Cell, Version]]) -> tuple[t
     """The values of a conflict, or nothing where there is none."""
     if name.startswith("tags/"):  # a set: adding wins
         values = [(cell, version) for cell, version in values if cell.value is not None or shown.value is None]
-    values.sort(key=lambda value: (value[1].at, value[1].hash))  # of those who wrote the same, the latest stands for all
+    values.sort(
+        key=lambda value: (value[1].at, value[1].hash)
+    )  # of those who wrote the same, the latest stands for all
     same = [version for cell, version in values if cell.operation == shown.operation]
     other = {cell.value: version for cell, version in values if not _merged(cell, shown)}
     if not other:
