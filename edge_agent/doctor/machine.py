@@ -54,13 +54,16 @@ def _packages(constraints: Path) -> Iterator[Finding]:
             "outrider", "fail", "it is not installed as a package", "run: make setup, or pip install outrider"
         )
         return
-    for extra, names in _by_extra(required).items():
+    extras = _by_extra(required)
+    for extra, names in extras.items():
         missing = [name for name in names if _version(name) is None]
+        elsewhere = {name for other, those in extras.items() if other != extra for name in those}
+        own = [name for name in names if name not in elsewhere]  # what others bring too does not make it begun
         label = f"packages [{extra}]" if extra else "packages"
         what = f"outrider[{extra}]" if extra else "outrider"
         if not missing:
             yield Finding(label, "ok", f"{len(names)} are in")
-        elif extra in _NEEDED or 0 < len(missing) < len(names):
+        elif extra in _NEEDED or any(name not in missing for name in own):
             status: Literal["fail", "warn"] = "fail" if extra in _NEEDED else "warn"
             yield Finding(label, status, f"missing: {', '.join(missing)}", f"run: pip install '{what}'")
     yield from _pins(constraints)

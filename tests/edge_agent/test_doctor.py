@@ -208,6 +208,20 @@ def test_requirements_are_sorted_by_extra() -> None:
     assert machine._by_extra(lines) == {"": ["msgspec"], "agent": ["numpy"]}
 
 
+def test_an_extra_is_begun_only_by_what_no_other_brings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    agent, hub = ["numpy ; extra == 'agent'", "onnx ; extra == 'agent'"], ["numpy", "torch", "tokens"]
+    required = [*agent, *(f"{name} ; extra == 'hub-embeddings'" for name in hub)]
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: required)
+
+    def told(*there: str) -> list[str]:
+        monkeypatch.setattr(machine, "_version", lambda name: "1" if name in there else None)
+        return [one.status for one in machine._packages(tmp_path / "none") if "hub-embeddings" in one.name]
+
+    assert told("numpy", "onnx") == []
+    assert told("numpy", "onnx", "torch") == ["warn"]
+    assert told("numpy", "onnx", "torch", "tokens") == ["ok"]
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     class Pages(BaseHTTPRequestHandler):
