@@ -6,11 +6,13 @@ prints.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,11 @@ async def judging(folder: Path) -> dict[str, float]:
     opening = next(draft.facts for draft in drafts if isinstance(draft.facts, RunOpened))
     run = fold(None, Entry(0, 1, "run.opened", 2, "run_1", opening, {}))
 
+    values = itertools.count(case.value_cents)
+
     def judge() -> None:
-        verdict, _ = agent.guard.judge(run, plan, case)
+        """Of a value that was never asked about: an answer that is remembered would cost nothing."""
+        verdict, _ = agent.guard.judge(run, plan, replace(case, value_cents=next(values)))
         intent(permit(action, verdict, judged=action.digest, step=plan.step))
 
     frontier, salt = Frontier(), bytes(32)
