@@ -15,6 +15,7 @@ from shared.facts.base import (
     Facts,
     ItemRef,
     LogOpened,
+    Switch,
 )
 from shared.facts.device import (
     DeviceJoined,
@@ -25,6 +26,7 @@ from shared.facts.device import (
     ReleaseRefused,
     SourceRead,
     SourceRefused,
+    SwitchesTaken,
 )
 from shared.facts.hub import (
     ApprovalDecided,
@@ -35,6 +37,9 @@ from shared.facts.hub import (
     LeaseIssued,
     OrderGiven,
     ReleasePublished,
+    ReleasePublishedV1,
+    SwitchPressed,
+    SwitchReleased,
     TokenIssued,
     UserAdded,
 )
@@ -80,9 +85,11 @@ __all__ = [
     "ContextRecalled", "DeviceEnrolled", "DeviceJoined", "DeviceRevoked", "EffectObserved", "EventReceived", "Facts",
     "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken", "LogOpened",
     "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld", "OrderGiven",
-    "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleaseRefused", "ResultRecorded", "RunClosed", "RunOpened",
+    "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused",
+    "ResultRecorded", "RunClosed", "RunOpened",
     "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused", "StepEnded", "StepEntered", "StepFailed",
-    "StepRehearsed", "StepSkipped", "TokenIssued", "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
+    "StepRehearsed", "StepSkipped", "Switch", "SwitchPressed", "SwitchReleased", "SwitchesTaken", "TokenIssued",
+    "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
 ]  # fmt: skip
 
 FACTS: dict[tuple[str, int], type[Facts]] = {
@@ -125,7 +132,8 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("token.issued", 1): TokenIssued,
     ("device.enrolled", 1): DeviceEnrolled,
     ("device.revoked", 1): DeviceRevoked,
-    ("release.published", 1): ReleasePublished,
+    ("release.published", 1): ReleasePublishedV1,
+    ("release.published", 2): ReleasePublished,
     ("approval.decided", 1): ApprovalDecidedV1,
     ("approval.decided", 2): ApprovalDecided,
     ("order.given", 1): OrderGiven,
@@ -137,5 +145,8 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("memory.unheld", 1): MemoryUnheld,
     ("memory.erased", 1): MemoryErased,
     ("memory.refused", 1): MemoryRefused,
+    ("switch.pressed", 1): SwitchPressed,
+    ("switch.released", 1): SwitchReleased,
+    ("switches.taken", 1): SwitchesTaken,
 }
 _NAMES = {kind: name for name, kind in FACTS.items()}

@@ -30,10 +30,18 @@ class DeviceRevoked(Facts, frozen=True):
     code: str
 
 
-class ReleasePublished(Facts, frozen=True):
+class ReleasePublishedV1(Facts, frozen=True):
+    """The first version of ``release.published``: for all devices at once."""
+
     release: int
     by: str
     files: dict[str, str]
+
+
+class ReleasePublished(ReleasePublishedV1, frozen=True):
+    """A release was signed. A ``staged`` one is for nobody until its rollout starts."""
+
+    staged: bool = False
 
 
 class ApprovalDecidedV1(Facts, frozen=True):
@@ -71,6 +79,23 @@ class LeaseIssued(Facts, frozen=True):
     expires_at: int
     actions: int
     value_cents: int
+
+
+class SwitchPressed(Facts, frozen=True):
+    """A person stopped a device, a playbook, a tool or the fleet. Body: what they said."""
+
+    switch: str
+    kind: str
+    name: str
+    by: str
+    reason_code: str
+
+
+class SwitchReleased(Facts, frozen=True):
+    """A person let go on what a switch had stopped. Body: what they said."""
+
+    switch: str
+    by: str
 
 
 class BatchRefused(Facts, frozen=True):

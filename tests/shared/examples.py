@@ -59,7 +59,8 @@ FACTS: list[e.Facts] = [
     e.TokenIssued("tok_1", AT + 3_600_000_000),
     e.DeviceEnrolled("dev_1", "tok_1", KEY, KEY),
     e.DeviceRevoked("dev_1", "mara", "device.lost"),
-    e.ReleasePublished(2, "mara", {"policy.cedar": SHA}),
+    e.ReleasePublishedV1(2, "mara", {"policy.cedar": SHA}),
+    e.ReleasePublished(3, "mara", {"policy.cedar": SHA}, True),
     e.ApprovalDecidedV1("app_1", "dev_1", SHA, "approve", "", "mara"),
     e.ApprovalDecided("app_3", "dev_1", SHA, "approve", "", "otto", AT + 3_600_000_000),
     e.OrderGiven("retry", "ord_2", "dev_1", RUN, "", "mara"),
@@ -71,6 +72,9 @@ FACTS: list[e.Facts] = [
     e.MemoryUnheld("hld_1", "otto"),
     e.MemoryErased(["tmb_1"], 1),
     e.MemoryRefused("team/permits", "mem_1", SHA, "memory.hostile.size"),
+    e.SwitchPressed("sw_1", "tool", "mail.send", "mara", "wrong"),
+    e.SwitchReleased("sw_1", "mara"),
+    e.SwitchesTaken(7, AT, [e.Switch("sw_1", "tool", "mail.send", "mara", AT, "wrong")]),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {
@@ -136,6 +140,7 @@ MESSAGES += [
     ),
     p.Forget(TMB, "item", "team/permits", MEM, "", "", "", "asked"),
     p.Forgotten(TMB),
+    p.Urgent(Envelope("stop", '{"version":7}', "AAAA")),
 ]
 JOIN = p.Join(1, "SECRET", "front desk", KEY, KEY, "agent 0.1.0", "00" * 64, "00" * 64)
 JOINED = p.Joined("dev_1", "city", KEY, "city/dev_1", "{}", {"timestamp": 1, "snapshot": 1, "targets": 1})
