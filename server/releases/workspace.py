@@ -1,6 +1,6 @@
-"""The workspace: the folder people edit, read into one candidate release.
+"""The workspace: the files people edit, read into one candidate release.
 
-    HOME/workspace/
+    FOLDER/
       policy.cedar            the rules
       schema.cedarschema      what the rules may speak of
       playbooks/NAME.yaml     one playbook each, named as it calls itself
@@ -15,7 +15,7 @@ not fit is refused rather than passed over: a playbook saved as ``.yml`` must no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,8 @@ from shared.errors import BadInput
 from shared.release import Manifest, ModelRef, Release
 
 POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
+_TOP = (POLICY, SCHEMA, MODELS, MEMORY)
+_ROOMS = ("playbooks/", "prompts/")
 _PLAYBOOK = re.compile(r"([a-z][a-z0-9_-]{0,63})\.yaml")
 _PROMPT = re.compile(r"([a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5})\.txt")
 
@@ -61,43 +63,69 @@ class Candidate(msgspec.Struct, frozen=True):
         return canonical(self.manifest(manifest.release, manifest.made_at)) == canonical(manifest)
 
 
-def read_workspace(folder: Path) -> Candidate:
-    """Read and check the whole workspace.
+def belongs(path: str) -> bool:
+    """Whether a file of this path is part of a workspace, well named or not."""
+    return path in _TOP or (path.startswith(_ROOMS) and "/." not in path)
 
-    Raises ``BadInput`` naming file, line and field: ``release.workspace``, ``release.stray-file``,
-    ``release.file-too-large``, ``release.models`` and whatever policy, playbook and release themselves refuse.
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The files of a workspace that lie in a folder, by path; what does not belong to one is passed over.
+
+    Raises ``BadInput('release.workspace' | 'release.stray-file' | 'release.file-too-large')``.
     """
-    files = {path: _read(folder, path) for path in (POLICY, SCHEMA)}
-    playbooks = dict(_named(folder, "playbooks", _PLAYBOOK, "NAME.yaml"))
-    prompts = dict(_named(folder, "prompts", _PROMPT, "NAME@N.txt"))
-    files |= {path: _read(folder, path) for path in sorted([*playbooks.values(), *prompts.values()])}
-    if (folder / MEMORY).exists():
-        files[MEMORY] = _read(folder, MEMORY)
-    candidate = Candidate(files, playbooks, prompts, _models(folder))
-    Release(candidate.manifest(1, 0), files, new=True)
+    paths = [path for path in _TOP if (folder / path).exists()]
+    for room in _ROOMS:
+        found = sorted((folder / room).iterdir()) if (folder / room).is_dir() else []
+        paths += [path for path in (f"{room}{entry.name}" for entry in found) if belongs(path)]
+    return {path: _read(folder, path) for path in paths}
+
+
+def read_files(files: Mapping[str, bytes]) -> Candidate:
+    """Check the files of a workspace as a whole.
+
+    Raises ``BadInput`` naming file, line and field: ``release.workspace``, ``release.stray-file``, ``release.models``
+    and whatever policy, playbook and release themselves refuse.
+    """
+    for path in (POLICY, SCHEMA):
+        if path not in files:
+            raise BadInput("release.workspace", f"there is no {path}", advice="put the file there", where=path)
+    playbooks = dict(_named(files, "playbooks/", _PLAYBOOK, "NAME.yaml"))
+    prompts = dict(_named(files, "prompts/", _PROMPT, "NAME@N.txt"))
+    listed = [POLICY, SCHEMA, *sorted([*playbooks.values(), *prompts.values()]), *([MEMORY] if MEMORY in files else [])]
+    kept = {path: files[path] for path in listed}
+    candidate = Candidate(kept, playbooks, prompts, read_models(files.get(MODELS)))
+    Release(candidate.manifest(1, 0), kept, new=True)
     return candidate
 
 
-def _named(folder: Path, kind: str, pattern: re.Pattern[str], form: str) -> Iterator[tuple[str, str]]:
-    room = folder / kind
-    for path in sorted(room.iterdir()) if room.is_dir() else []:
-        if path.name.startswith("."):
-            continue
-        fits = pattern.fullmatch(path.name)
-        if fits is None or not path.is_file():
-            raise BadInput(
-                "release.stray-file",
-                f"{path.name!r} is not a file named {form}",
-                advice="rename it, or move it out of the workspace",
-                where=f"{kind}/{path.name}",
-            )
-        yield fits.group(1), f"{kind}/{path.name}"
+def read_workspace(folder: Path) -> Candidate:
+    """Read and check the workspace in a folder. Raises what ``read_folder`` and ``read_files`` raise."""
+    return read_files(read_folder(folder))
+
+
+def _named(files: Mapping[str, bytes], room: str, pattern: re.Pattern[str], form: str) -> Iterator[tuple[str, str]]:
+    for path in sorted(path for path in files if path.startswith(room)):
+        fits = pattern.fullmatch(path.removeprefix(room))
+        if fits is None:
+            raise _stray(path, form)
+        yield fits.group(1), path
+
+
+def _stray(path: str, form: str) -> BadInput:
+    return BadInput(
+        "release.stray-file",
+        f"{path.rpartition('/')[2]!r} is not a file named {form}",
+        advice="rename it, or move it out of the workspace",
+        where=path,
+    )
 
 
 def _read(folder: Path, path: str) -> bytes:
     try:
         with (folder / path).open("rb") as file:
             data = file.read(limits.RELEASE_FILE_BYTES + 1)
+    except IsADirectoryError as error:
+        raise _stray(path, "NAME.yaml or NAME@N.txt") from error
     except OSError as error:
         raise BadInput(
             "release.workspace",
@@ -115,11 +143,12 @@ def _read(folder: Path, path: str) -> bytes:
     return data
 
 
-def _models(folder: Path) -> list[ModelRef]:
-    if not (folder / MODELS).exists():
+def read_models(data: bytes | None) -> list[ModelRef]:
+    """The models that ``models.json`` lists; none without it. Raises ``BadInput('release.models')``."""
+    if data is None:
         return []
     try:
-        return parse(_read(folder, MODELS), list[ModelRef], code="release.models", what=MODELS)
+        return parse(data, list[ModelRef], code="release.models", what=MODELS)
     except BadInput as error:
         raise BadInput(
             error.code, error.message, advice="see the models section of the release page", where=MODELS
