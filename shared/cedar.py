@@ -122,6 +122,66 @@ def _note_reads(node: Any, read: set[str]) -> bool:
     return True
 
 
+class Distinctions(msgspec.Struct, frozen=True):
+    """What of a request the rules can tell apart. ``fields`` has each field of the context that some rule reads: the
+    integers it is compared with, sorted, or ``None`` where its exact value may matter. ``principal`` says whether any
+    rule looks at the device."""
+
+    fields: dict[str, list[int] | None]
+    principal: bool
+
+
+_COMPARED = frozenset(("<", "<=", ">", ">=", "==", "!="))
+
+
+def distinctions(text: str) -> Distinctions | None:
+    """What the rules distinguish, ``None`` where that cannot be told.
+
+    A rule that only ever asks whether ``context.value_cents > 10000000`` says the same of all values beyond that. So
+    of a hundred thousand requests only those are judged that some rule could tell apart (``shared.replay``).
+    """
+    if context_read(text) is None:
+        return None
+    found: dict[str, set[int] | None] = {}
+    principal = False
+    for rule in json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"].values():
+        bodies = [part["body"] for part in rule["conditions"]]
+        principal = principal or rule["principal"]["op"] != "All" or '{"Var": "principal"}' in json.dumps(bodies)
+        _note_compared(bodies, found)
+    fields = {name: None if values is None else sorted(values) for name, values in found.items()}
+    return Distinctions(fields, principal)
+
+
+def _note_compared(node: Any, found: dict[str, set[int] | None]) -> None:
+    """Gather what each field is compared with; ``None`` once it is used in any other way."""
+    if isinstance(node, list):
+        for part in node:
+            _note_compared(part, found)
+        return
+    if not isinstance(node, dict):
+        return
+    for name, part in node.items():
+        if name in _COMPARED and isinstance(part, dict):
+            for one, other in (("left", "right"), ("right", "left")):
+                field, value = _field(part[one]), part[other].get("Value")
+                if field and type(value) is int:
+                    seen = found.setdefault(field, set())
+                    if seen is not None:
+                        seen.add(value)
+                else:
+                    _note_compared(part[one], found)
+        elif field := _field({name: part}):
+            found[field] = None
+        else:
+            _note_compared(part, found)
+
+
+def _field(node: dict[str, Any]) -> str:
+    """The field of the context that an expression is, empty where it is another."""
+    part = node.get(".") or node.get("has")
+    return str(part["attr"]) if isinstance(part, dict) and part.get("left") == {"Var": "context"} else ""
+
+
 def declares(schema: str, name: str, right: str, wrong: str) -> bool:
     """Whether the context has a field, required or optional, of the type of the literal ``right``. Of an undeclared one
     Cedar knows that ``has`` is false, and takes anything behind it, a comparison with ``wrong`` too."""

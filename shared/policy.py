@@ -35,6 +35,7 @@ HOST_RULES = {
     "host:clock": "The clock stands before the lease was issued.",
     "host:revoked": "The hub has revoked this device.",
     "host:log-in-question": "The hub refuses this device's log as rewritten or rolled back; a person must look.",
+    "host:stopped": "A person stopped this device, its playbook or its tool; it goes on when they let it.",
     "host:over-budget": "The playbook's budget for the run or the day does not cover it, so a person decides.",
     "host:confirm": "The playbook asks a person here.",
     "host:tool-missing": "The tool is not installed on this device.",
@@ -116,6 +117,7 @@ class Policy:
         ``.template``, ``.rule-id``, ``.rule-twice``, ``.annotation``, ``.invalid``, ``.too-deep``."""
         cedar.refuse_deep(schema, "schema.cedarschema")
         cedar.refuse_deep(text, where)
+        self.text = text
         self._schema = cedar.parse_schema(schema)
         self._policies = cedar.parse_policies(text, where)
         self.rules = cedar.rules(text, where, new=new)
