@@ -151,7 +151,7 @@ def test_broken_files_are_set_aside_with_the_reason(city: City) -> None:
     }
     # A file is told of in the log first and moved then: the last of them may still be on its way.
     names = [name for stem in ("columns", "latin", "quote") for name in (f"{stem}.csv", f"{stem}.csv.why.txt")]
-    desk.until(lambda _: sorted(path.name for path in (desk.home / "refused").iterdir()) == names)
+    desk.until(lambda _: sorted(path.name for path in (desk.home / "refused").glob("*")) == names)
 
 
 def test_orders_given_in_the_console_are_obeyed_by_the_agent(city: City) -> None:

@@ -188,15 +188,19 @@ def test_it_is_the_same_memory_after_a_restart(memory: Memory, tmp_path: Path) -
 
 
 def test_decisions_are_read_with_what_is_known_of_them() -> None:
-    data = b"\xef\xbb\xbfdescription,lane,reason,decided_by,other\nNew roof,express,same size,mara,x\nDeck,review,,,\n"
+    data = (
+        b"\xef\xbb\xbfdescription,lane,reason,decided_by,decided_on,other\n"
+        b"New roof,express,same size,mara,2026-11-02,x\nDeck,review,,,last summer,\n"
+    )
     first, second = read_decisions(data, "past.csv", "person")
     assert first == Item(
         kind="decision",
         text="New roof",
         source="past.csv row 1",
-        fields={"lane": "express", "reason": "same size", "decided_by": "mara"},
+        fields={"lane": "express", "reason": "same size", "decided_by": "mara", "decided_on": "2026-11-02"},
+        valid_from=1_793_577_600_000_000,  # the day begins, UTC: what it is aged from
     )
-    assert second.fields == {"lane": "review"}
+    assert (second.fields, second.valid_from) == ({"lane": "review", "decided_on": "last summer"}, 0)
 
 
 @pytest.mark.parametrize(
