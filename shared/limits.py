@@ -29,10 +29,16 @@ ROW_BYTES = 120 * 1024  # one row's inputs, canonical
 
 # Releases
 RELEASE_FILE_BYTES = 8 * 1024 * 1024  # policy, playbook, prompt; models are not held to this
+MODEL_CHUNK_BYTES = 1024 * 1024  # of a model's file, hashed by itself; part of the form of a chunk list
+SMOKE_CASES = 32  # of one model
 PLAYBOOK_STEPS = 64  # those within others included
 PLAYBOOK_DEPTH = 4  # steps within steps
 POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
+
+# Stops
+SWITCHES = 64  # in force at once; each is some 200 bytes of one entry
+SWITCH_NAME_CHARS = 100  # of what is stopped
 
 # Runs
 FOR_EACH_ITEMS = 1_000

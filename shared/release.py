@@ -11,10 +11,12 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from shared import chunks, limits
 from shared import playbook as playbooks
 from shared.actions import Arguments
 from shared.codec import canonical, parse
 from shared.errors import BadInput, Refused
+from shared.facts import Switch
 from shared.keys import Envelope, PublicKey, SigningKey, seal, unseal
 from shared.memory.rules import MemoryRules, read_rules
 from shared.playbook import Playbook, PlaybookStep
@@ -90,12 +92,23 @@ class Revocation(_Signed, frozen=True):
     code: str
 
 
+class Stop(_Signed, frozen=True):
+    """All the stops in force for one device, under a version that rises: whoever was away learns what is so now,
+    whatever was missed. One with a smaller version than the one that is held is old news, or somebody's replay."""
+
+    device: str
+    at: int
+    version: int
+    switches: list[Switch]
+
+
 PURPOSES: dict[type[_Signed], str] = {
     Assignment: "assignment",
     Lease: "lease",
     Answer: "answer",
     Order: "order",
     Revocation: "revocation",
+    Stop: "stop",
 }
 
 
@@ -126,14 +139,38 @@ ModelName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}\Z")
 ModelKind = Literal["language", "embedder"]
 
 
-class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model a release permits: a device runs no other bytes. ``source`` is how a device may obtain it."""
+class SmokeCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model must get right before it is used: to an embedder ``given`` is nearer to ``answer`` than to any of
+    ``others``; a language model finds ``answer`` likelier after ``given`` than any of them."""
+
+    given: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+    answer: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+    others: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
+
+
+class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A model a release permits: a device runs no other bytes. ``source`` is how a device may obtain it, ``chunks`` the
+    SHA-256 of its chunk list (``shared.chunks``). What is not known of it is left out, and so are the bytes of before
+    there was such a thing. ``min_ram_mb`` is the least memory a device must have, in MiB; ``context`` is in tokens."""
 
     name: ModelName
     kind: ModelKind
     sha256: Sha256
     size: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     source: str
+    version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    licence: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    format: Literal["", "gguf", "onnx"] = ""
+    context: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    min_ram_mb: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    chunks: Sha256 | Literal[""] = ""
+    smoke: Annotated[list[SmokeCase], msgspec.Meta(max_length=limits.SMOKE_CASES)] = []
+
+    @property
+    def targets(self) -> dict[str, tuple[int, str]]:
+        """What TUF lists of it below ``models/``: lengths and SHA-256 by name."""
+        own = {self.name: (self.size, self.sha256)}
+        return own | {f"{self.name}.chunks": (chunks.list_bytes(self.size), self.chunks)} if self.chunks else own
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -51,6 +51,7 @@ from shared.facts.memory import (
     MemoryTombstoned,
     MemoryUnheld,
 )
+from shared.facts.models import ModelAdded, ModelRefused, ModelRemoved, ModelScored, ModelTaken
 from shared.facts.runs import (
     ApprovalAnswered,
     ApprovalAnsweredV1,
@@ -84,7 +85,8 @@ __all__ = [
     "ApprovalDecided", "ApprovalDecidedV1", "ApprovalEscalated", "ApprovalVoided", "BatchRefused", "ClockStepped",
     "ContextRecalled", "DeviceEnrolled", "DeviceJoined", "DeviceRevoked", "EffectObserved", "EventReceived", "Facts",
     "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken", "LogOpened",
-    "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld", "OrderGiven",
+    "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld", "ModelAdded",
+    "ModelRefused", "ModelRemoved", "ModelScored", "ModelTaken", "OrderGiven",
     "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused",
     "ResultRecorded", "RunClosed", "RunOpened",
     "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused", "StepEnded", "StepEntered", "StepFailed",
@@ -148,5 +150,10 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("switch.pressed", 1): SwitchPressed,
     ("switch.released", 1): SwitchReleased,
     ("switches.taken", 1): SwitchesTaken,
+    ("model.added", 1): ModelAdded,
+    ("model.scored", 1): ModelScored,
+    ("model.removed", 1): ModelRemoved,
+    ("model.taken", 1): ModelTaken,
+    ("model.refused", 1): ModelRefused,
 }
 _NAMES = {kind: name for name, kind in FACTS.items()}

@@ -17,6 +17,22 @@ class ItemRef(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
     sha256: str
 
 
+class Switch(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A stop that is in force: for a ``device``, a ``playbook``, a ``tool`` or the whole ``fleet``, whose ``name`` is
+    empty. ``by`` is who pressed it, ``at`` when (microseconds since 1970 UTC), ``reason_code`` why."""
+
+    id: str
+    kind: str
+    name: str
+    by: str
+    at: int
+    reason_code: str
+
+    def covers(self, playbook: str, tool: str) -> bool:
+        """Whether it stops this tool in a run of this playbook, on a device that it was sent to."""
+        return self.kind in ("fleet", "device") or self.name == {"playbook": playbook, "tool": tool}.get(self.kind)
+
+
 class LogOpened(Facts, frozen=True):
     """First entry of every log: whose it is and which key signs its checkpoints."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.facts.base import Facts
+from shared.facts.base import Facts, Switch
 
 
 class DeviceJoined(Facts, frozen=True):
@@ -37,6 +37,14 @@ class LeaseTaken(Facts, frozen=True):
     expires_at: int
     actions: int
     value_cents: int
+
+
+class SwitchesTaken(Facts, frozen=True):
+    """The stops in force for this device, all of them. ``version`` rises: an older set is never taken."""
+
+    version: int
+    at: int
+    switches: list[Switch]
 
 
 class SourceRead(Facts, frozen=True):

@@ -56,6 +56,10 @@ class Device(msgspec.Struct):
     release: e.ReleaseInstalled | None = None
     joined: e.DeviceJoined | None = None
     revoked: bool = False
+    stops: e.SwitchesTaken | None = None
+    models: dict[str, e.ModelTaken] = {}  # by kind: the model in use,
+    models_before: dict[str, e.ModelTaken] = {}  # the one that was before it,
+    models_refused: dict[str, e.ModelRefused] = {}  # and the last that failed since
     hub_size: int = 0
     hub_root: str = ""
     runs: dict[str, Run] = {}
@@ -90,6 +94,12 @@ class Device(msgspec.Struct):
                 self.release = release
             case e.LeaseTaken() as lease:
                 self.lease = lease
+            case e.SwitchesTaken() as stops:
+                self.stops = stops
+            case e.ModelTaken() as model:
+                self._take_model(model)
+            case e.ModelRefused() as refused:
+                self.models_refused[refused.kind] = refused
             case e.DeviceRevoked():
                 self.revoked = True
             case e.SourceRead(sha256=sha256):
@@ -101,6 +111,13 @@ class Device(msgspec.Struct):
                 self._remember_event(ref, entry)
             case e.HubPinned(size=size, root=root):
                 self.hub_size, self.hub_root = size, root
+
+    def _take_model(self, model: e.ModelTaken) -> None:
+        held = self.models.get(model.kind)
+        if held is not None and held.sha256 != model.sha256:
+            self.models_before[model.kind] = held
+        self.models[model.kind] = model
+        self.models_refused.pop(model.kind, None)
 
     def _remember_event(self, ref: str, entry: e.Entry) -> None:
         """The oldest come first, so forgetting them costs the same however many there are."""
@@ -222,6 +239,11 @@ class Device(msgspec.Struct):
         """The hub has countersigned ``size`` entries: what they spent no longer counts."""
         self.spent = [(seq, cents) for seq, cents in self.spent if seq >= size]
         self.value_since_sync = sum(cents for _, cents in self.spent)
+
+    def stopped(self, playbook: str, tool: str) -> e.Switch | None:
+        """The stop that holds this tool in runs of this playbook, if one does."""
+        held = self.stops.switches if self.stops is not None else ()
+        return next((switch for switch in held if switch.covers(playbook, tool)), None)
 
     @property
     def actions_since_sync(self) -> int:

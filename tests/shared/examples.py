@@ -75,6 +75,11 @@ FACTS: list[e.Facts] = [
     e.SwitchPressed("sw_1", "tool", "mail.send", "mara", "wrong"),
     e.SwitchReleased("sw_1", "mara"),
     e.SwitchesTaken(7, AT, [e.Switch("sw_1", "tool", "mail.send", "mara", AT, "wrong")]),
+    e.ModelAdded("letters-2", "2.1", "embedder", "onnx", SHA, 23_308_617, "Apache-2.0", SHA, "mara"),
+    e.ModelScored("letters-2", SHA, "queries", {"ndcg": 947, "recall": 981}, 240, "mara"),
+    e.ModelRemoved("letters-1", SHA, "mara"),
+    e.ModelTaken("embedder", "letters-1", SHA, 2),
+    e.ModelRefused("embedder", "letters-2", SHA, 3, "model.smoke", SHA),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {
