@@ -42,6 +42,7 @@ SWITCH_NAME_CHARS = 100  # of what is stopped
 
 # Runs
 FOR_EACH_ITEMS = 1_000
+ENDED_REMEMBERED = 1_000  # ended runs that an order may still take back, on their device
 EVENT_DAYS = 30  # an event is remembered this long, for runs that will wait for it,
 EVENTS_REMEMBERED = 50_000  # and so many of them; one takes some 300 bytes of memory
 SOURCES_REMEMBERED = 10_000  # files that were read

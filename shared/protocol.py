@@ -7,6 +7,7 @@ History of PROTOCOL_VERSION
     1   2026-11-22   first version
     2   2026-11-22   orders about runs; an answer may cover actions like the one asked about, and be one of several
     3   2026-11-22   memory: feeds of scopes, pushed and pulled; tombstones and holds
+    4   2026-11-22   stops, told at once and not only when asked; replay of a candidate on a device's own runs
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.errors import KINDS, BadInput, OutriderError, Tampered
 from shared.keys import Envelope
 from shared.memory.feed import Change, Record, Rejected
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -133,10 +134,18 @@ class Accepted(_Message, frozen=True, tag="accepted"):
     checkpoint: str
 
 
-class Notice(_Message, frozen=True, tag="notice"):
-    """Something is new: pull. Notices carry nothing that could be trusted or missed."""
+class Notice(_Message, frozen=True, tag="notice", omit_defaults=True):
+    """Something is new: pull. Notices carry nothing that could be trusted or missed. Where the whole fleet is told at
+    once, each device pulls at a moment of its own within ``spread_ms``."""
 
     topics: list[str]
+    spread_ms: int = 0
+
+
+class Urgent(_Message, frozen=True, tag="urgent"):
+    """A signed message that does not wait to be pulled. It comes with every pull as well."""
+
+    message: Envelope
 
 
 class Pulled(_Message, frozen=True, tag="pulled"):
@@ -196,6 +205,7 @@ Message = (
     | Status
     | Accepted
     | Notice
+    | Urgent
     | Pulled
     | Refusal
     | Remember

@@ -25,7 +25,7 @@ from server.store.tables import METADATA
 from shared import limits
 from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP, SERVICES
-from shared.entries import FACTS, ItemRef
+from shared.entries import FACTS, ItemRef, Switch
 from shared.errors import KINDS, BadInput
 from shared.playbook import parts
 from shared.policy import HOST_RULES, Policy
@@ -287,6 +287,7 @@ _SORTS = {
     dict[str, int]: "mapping to integers",
     dict[str, str]: "mapping to text",
     list[ItemRef]: "list of `id`, `sha256`",
+    list[Switch]: "list of switches",
     dict[str, int | bool | str]: "mapping",
 }
 

@@ -9,6 +9,7 @@ import hashlib
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from shared import entries as e
 from shared import limits
@@ -17,7 +18,7 @@ from shared.runs.fold import OF_RUNS, fold, out_of_order
 from shared.runs.state import FAILED, Run, Step
 
 _DAY_US = 86_400 * 1_000_000
-_MEANING = 1  # to be raised when the fold of an entry changes what it means, without changing the fields below
+_MEANING = 2  # to be raised when the fold of an entry changes what it means, without changing the fields below
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -47,7 +48,8 @@ class Spent(msgspec.Struct):
 
 class Device(msgspec.Struct):
     """``spent`` is what was done without a person since the hub last countersigned: it counts against the lease.
-    ``failed`` are closed runs that wait for a retry or a dismissal; ``children`` the outcomes of child runs whose
+    ``failed`` are closed runs that wait for a retry or a dismissal, ``ended`` the newest of the others that did
+    something, which may still be taken back; ``children`` the outcomes of child runs whose
     parents have not yet taken note. Of ``events`` and ``sources`` the newest are kept. ``closed`` holds ended runs by
     id only where it was made for an audit."""
 
@@ -64,6 +66,7 @@ class Device(msgspec.Struct):
     hub_root: str = ""
     runs: dict[str, Run] = {}
     failed: dict[str, Run] = {}
+    ended: dict[str, Run] = {}
     children: dict[str, str] = {}
     outcomes: dict[str, int] = {}
     spent: list[tuple[int, int]] = []  # (seq, cents) of each intent not yet synced
@@ -131,14 +134,14 @@ class Device(msgspec.Struct):
         name = entry.run
         if not name:
             raise Tampered("run.order", f"entry {entry.seq} ({entry.type}) names no run", advice="keep the log")
-        if self.closed is not None and name in self.closed and name not in self.failed:
+        before = self.find(name)
+        if self.closed is not None and name in self.closed and before is None:
             raise out_of_order(entry, "the run is closed")
-        before = self.runs.get(name) or self.failed.get(name)
         self._check_others(before, entry)
         run = fold(before, entry)
         self._count(before, run, entry)
         if run.closed is None:
-            if self.failed.pop(name, None) is not None:  # a retry opens it again
+            if self.failed.pop(name, None) or self.ended.pop(name, None):  # a retry or an undo opens it again
                 self.children.pop(name, None)
                 if self.closed is not None:
                     del self.closed[name]
@@ -173,6 +176,7 @@ class Device(msgspec.Struct):
             self.failed[run.id] = run
         else:
             self.failed.pop(run.id, None)
+            self._remember_ended(run)
         if run.dismissed:
             return
         self.outcomes[run.closed.outcome] = self.outcomes.get(run.closed.outcome, 0) + 1
@@ -184,6 +188,19 @@ class Device(msgspec.Struct):
         if self.closed is not None:
             self.closed[run.id] = run.closed.outcome
 
+    def _remember_ended(self, run: Run) -> None:
+        """Keep what taking it back would need: not what it was planned from and judged by, which is the most of it."""
+        if not run.undoable:
+            return
+        steps = {name: replace(step, recalled=None, verdict=None) for name, step in run.steps.items()}
+        self.ended[run.id] = replace(run, steps=steps)
+        if len(self.ended) > limits.ENDED_REMEMBERED:
+            del self.ended[next(iter(self.ended))]
+
+    def find(self, name: str) -> Run | None:
+        """A run that is open, or that an order may open again."""
+        return self.runs.get(name) or self.failed.get(name) or self.ended.get(name)
+
     def _is_awaited(self, child: Run) -> bool:
         parent = self.runs.get(child.opened.parent)
         step = parent.steps.get(child.opened.parent_step) if parent is not None else None
@@ -191,8 +208,9 @@ class Device(msgspec.Struct):
 
     def _count(self, before: Run | None, run: Run, entry: e.Entry) -> None:
         facts = entry.facts
-        if isinstance(facts, e.RunOrdered) and facts.order == "retry":
-            self.outcomes[FAILED] = max(0, self.outcomes.get(FAILED, 0) - 1)
+        if before is not None and before.closed is not None and run.closed is None:  # it was opened again
+            outcome = before.closed.outcome
+            self.outcomes[outcome] = max(0, self.outcomes.get(outcome, 0) - 1)
         if isinstance(facts, e.StepEnded) and before is not None:
             entered = before.steps[facts.step].entered
             if entered is not None and entered.kind == "run":

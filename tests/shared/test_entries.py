@@ -22,6 +22,7 @@ from shared.entries import (
     ItemRef,
     RunOpenedV1,
     SourceRefused,
+    Switch,
     check_body,
     read,
     type_of,
@@ -50,6 +51,9 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(TEXT, TEXT, max_size=4)
     if kind == list[ItemRef]:
         return st.lists(st.builds(ItemRef, id=TEXT, sha256=TEXT), max_size=3)
+    if kind == list[Switch]:
+        switch = st.builds(Switch, TEXT, TEXT, TEXT, TEXT, st.integers(-(2**53), 2**53), TEXT)
+        return st.lists(switch, max_size=3)
     if kind == dict[str, int | bool | str]:
         return st.dictionaries(TEXT, st.booleans() | st.integers(-(2**53), 2**53) | TEXT, max_size=4)
     raise AssertionError(f"no strategy for {kind}")

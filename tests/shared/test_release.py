@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import shared
 from shared.codec import canonical, hex_sha256
 from shared.errors import BadInput, OutriderError, Refused, Tampered
+from shared.facts import Switch
 from shared.keys import Envelope, SigningKey, seal
 from shared.release import (
     PURPOSES,
@@ -24,6 +25,7 @@ from shared.release import (
     Order,
     Release,
     Revocation,
+    Stop,
     open_release,
     open_signed,
     read_manifest,
@@ -52,7 +54,8 @@ CORRECTED = Answer(
 FOR_AN_HOUR = msgspec.structs.replace(APPROVED, similar_until=T + 3_600_000_000)
 ORDER = Order("o1", "d1", "run1", "mail#2", "not-happened", "eve", "clerk", T, "it is not in the outbox")
 REVOCATION = Revocation("d1", T, "device.lost")
-MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION]
+STOP = Stop("d1", T, 12, [Switch("sw1", "tool", "mail.send", "eve", T, "wrong")])
+MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION, STOP]
 
 
 def code_of(kind: type[OutriderError], call: Any, *args: Any) -> str:
@@ -99,6 +102,12 @@ GOLDEN = {
         REVOCATION,
         '{"at":1790000000000000,"code":"device.lost","device":"d1"}',
         "z+diI3V1NBxIvDMBr6Y3yY9M1AyknM6ccMo07fFWQ2sSK067ry5Y+6+8LSJtwqJhlegJ7M+az7rbN3Ssxkj7BA==",
+    ),
+    "stop": (
+        STOP,
+        '{"at":1790000000000000,"device":"d1","switches":[{"at":1790000000000000,"by":"eve","id":"sw1","kind":"tool",'
+        '"name":"mail.send","reason_code":"wrong"}],"version":12}',
+        "sLTM+4crA1eP/foCqZ9SiQyxm1A8qupfeW68hp3wLLBf9y5zXhYQGWAUjJ8EM7qimoSKtQdDv6cf9FUpBF2FAw==",
     ),
 }
 

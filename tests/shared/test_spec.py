@@ -94,6 +94,7 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
         "batch": lambda: frame(protocol.Batch),
         "accepted": lambda: frame(protocol.Accepted),
         "notice": lambda: frame(protocol.Notice),
+        "urgent": lambda: frame(protocol.Urgent),
         "pull": lambda: frame(protocol.Pull),
         "pulled": lambda: frame(protocol.Pulled),
         "status": lambda: frame(protocol.Status),
