@@ -135,6 +135,9 @@ def _run_row(device: str, run: Run) -> dict[str, Any]:
         "attention": attention(run),
         "parent": run.opened.parent,
         "dry_run": run.opened.dry_run,
+        "thought_ms": sum(step.plan.latency_us for step in _thought(run) if step.plan) // 1000,
+        "cost_cents": sum(max(0, step.plan.cost_cents) for step in run.steps.values() if step.plan),
+        "mismatched": any(step.observed is not None and not step.observed.matches for step in run.steps.values()),
     }
 
 
@@ -153,8 +156,12 @@ _FIXED = ("playbook", "undo")  # planners that follow the playbook's words and r
 
 def recommended(run: Run) -> Step | None:
     """The step whose recommendation a list shows: the newest that was thought about."""
-    thought = [step for step in run.steps.values() if step.plan is not None and step.plan.planner not in _FIXED]
-    return max(thought, key=lambda step: step.plan_seq, default=None)
+    return max(_thought(run), key=lambda step: step.plan_seq, default=None)
+
+
+def _thought(run: Run) -> list[Step]:
+    """The steps that were thought about."""
+    return [step for step in run.steps.values() if step.plan is not None and step.plan.planner not in _FIXED]
 
 
 def _asked(run: Run, shown: Step) -> str:

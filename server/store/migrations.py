@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # From this version to the next.
 STEPS: dict[int, tuple[str, ...]] = {
@@ -36,6 +36,13 @@ STEPS: dict[int, tuple[str, ...]] = {
     2: (
         "ALTER TABLE devices ADD COLUMN person VARCHAR NOT NULL DEFAULT ''",
         "ALTER TABLE devices ADD COLUMN person_base BIGINT NOT NULL DEFAULT 0",
+    ),
+    3: (
+        "ALTER TABLE runs ADD COLUMN thought_ms BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN cost_cents BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN mismatched BOOLEAN NOT NULL DEFAULT FALSE",
+        "CREATE INDEX runs_release ON runs (release, opened_at)",
+        "CREATE INDEX hub_entries_type ON hub_entries (type, seq)",
     ),
 }
 

@@ -34,6 +34,7 @@ class HubEntry(Row, table=True):
     """An entry of the hub's log: its exact bytes, and columns to find it by."""
 
     __tablename__ = "hub_entries"
+    __table_args__ = (Index("hub_entries_type", "type", "seq"),)
 
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: int = Field(sa_type=BigInteger)
@@ -213,11 +214,13 @@ class CheckpointRow(Row, table=True):
 class RunRow(Row, table=True):
     """A run as folded so far. ``n`` orders runs by when the hub first heard of them; ``seq`` and ``plan_seq`` are the
     entries whose bodies hold the inputs and the recommendation. ``step`` is the one a list speaks of; ``attention`` is
-    ``doubt``, ``operator`` or ``failed`` where only a person can help."""
+    ``doubt``, ``operator`` or ``failed`` where only a person can help. ``thought_ms`` is how long its planners took and
+    ``cost_cents`` what they cost; ``mismatched`` says that an effect was not what its action said."""
 
     __tablename__ = "runs"
     __table_args__ = (
         UniqueConstraint("device", "id"),
+        Index("runs_release", "release", "opened_at"),
         Index("runs_status", "status"),
         Index("runs_id", "id"),
         Index("runs_attention", "attention"),
@@ -245,6 +248,9 @@ class RunRow(Row, table=True):
     attention: str = ""
     parent: str = ""
     dry_run: bool = False
+    thought_ms: int = Field(default=0, sa_type=BigInteger)
+    cost_cents: int = Field(default=0, sa_type=BigInteger)
+    mismatched: bool = False
 
 
 class ApprovalRow(Row, table=True):
