@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from edge_agent.lock import Lock
 from edge_agent.memory import Memory
 from edge_agent.memory.replica import Replica
 from edge_agent.models.engine import Models
+from edge_agent.panel.given import Given
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
 from edge_agent.runner import Engine, Runner, Times
@@ -41,7 +43,7 @@ from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register, Withdraw
 from edge_agent.troubles import Troubles
-from edge_agent.upkeep import Upkeep, drop_in_sessions, forget_in_sessions, tokens
+from edge_agent.upkeep import Upkeep, drop_in_sessions, forget, forget_in_sessions, tokens
 from shared.entries import Entry
 from shared.errors import OutriderError
 from shared.keys import Envelope
@@ -189,6 +191,7 @@ class Agent:
             self._hands,
             release=self._releases.get,
             metrics=self._telemetry.text,
+            about=self._about,
         )
         self._incoming = Incoming(
             self.identity,
@@ -261,8 +264,19 @@ class Agent:
     async def _serve_api(self) -> None:
         """For programs at this computer. An agent whose port is taken works on without it."""
         from edge_agent.api.server import serve  # some megabytes, and some time that the log need not wait for
+        from edge_agent.panel.entrance import Panel
 
         secrets = Secrets(self._home.secrets)
+        panel = Panel(
+            Given(
+                self._counter,
+                self._memory,
+                rules=self._inforce.rules,
+                meaning=self._talk.meaning,
+                forget=partial(forget, self._memory, self._sessions),
+                now=now_us,
+            )
+        )
         while True:
             try:
                 await serve(
@@ -273,6 +287,7 @@ class Agent:
                     now=now_us,
                     open_metrics=self._config.open_metrics,
                     talk=self._talk,
+                    panel=panel,
                 )
             except OutriderError as error:
                 self.trouble(error)
@@ -304,6 +319,10 @@ class Agent:
             "problems": self._troubles.list(),
             "model": msgspec.to_builtins(self._models.status()),
         }
+
+    def _about(self) -> dict[str, Any]:
+        me = self.identity
+        return {"device": me.device, "name": me.name, "hub": me.hub, "hub_url": me.hub_url, **self._told()}
 
     # --- what the link brings (Receiver) --------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from shared.playbook import Playbook
 from shared.release import Answer, Order, Release
 from shared.runs import Device, Run, Step, fold
 from shared.runs.fold import RUN_ORDERS, STEP_ORDERS
+from shared.runs.state import FAILED
 
 _RESTING = frozenset(("waiting", "doubted", "held", "left", "paused", "entered"))
 _JSON = {
@@ -36,7 +37,8 @@ _JSON = {
 
 
 class Counter:
-    """The agent as its own computer sees it. ``release`` gives a release by number; ``metrics`` the Prometheus text."""
+    """The agent as its own computer sees it. ``release`` gives a release by number, ``metrics`` the Prometheus text,
+    ``about`` the device's name and link, and its troubles."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Counter:
         *,
         release: Callable[[int], Release],
         metrics: Callable[[], str],
+        about: Callable[[], dict[str, Any]],
     ) -> None:
         self._journal = journal
         self._device = device
@@ -54,6 +57,7 @@ class Counter:
         self._hands = hands
         self._release = release
         self._metrics = metrics
+        self._about = about
         self._watched: dict[str, list[asyncio.Event]] = {}  # by run: who waits for it
         journal.listen(self._committed)
 
@@ -138,15 +142,25 @@ class Counter:
             self._runner.wake(run)
         return len(opened) + self._runner.event(ref)
 
+    def runs(self, limit: int) -> list[dict[str, Any]]:
+        """Open and failed runs, and of the others the newest; in all ``limit``, newest first."""
+        names = list(dict.fromkeys([*self._device.runs, *self._device.failed, *self._journal.newest_runs(limit)]))
+        found = [run for name in names[:limit] if (run := self._found(name)) is not None]
+        return [self._run_view(run) for run in sorted(found, key=lambda run: (run.at, run.seq), reverse=True)]
+
     def run(self, run_id: str) -> dict[str, Any]:
         """One run with its steps. Raises ``BadInput('run.unknown')``."""
-        run = self._device.runs.get(run_id) or self._device.failed.get(run_id)
-        if run is None:
-            for entry in self._journal.run_entries(run_id):
-                run = fold(run, entry)
+        run = self._found(run_id)
         if run is None:
             raise BadInput("run.unknown", f"there is no run {run_id[:80]!r}", advice="see `outrider agent runs`")
         return self._run_view(run)
+
+    def _found(self, run_id: str) -> Run | None:
+        run = self._device.runs.get(run_id) or self._device.failed.get(run_id)
+        if run is None:  # one that ended is read from the log, whole
+            for entry in self._journal.run_entries(run_id):
+                run = fold(run, entry)
+        return run
 
     async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:
         """The run once it is closed or waits for somebody, or as it is when the time is over."""
@@ -230,6 +244,27 @@ class Counter:
             None,
         )
 
+    # --- the whole ------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        device, release, lease = self._device, self._device.release, self._device.lease
+        open_runs = device.runs.values()
+        return {
+            **self._about(),
+            "revoked": device.revoked,
+            "release": release.release if release else 0,
+            "lease": {
+                "expires_at": lease.expires_at,
+                "actions_left": max(0, lease.actions - device.actions_since_sync),
+                "value_left_cents": max(0, lease.value_cents - device.value_since_sync),
+            }
+            if lease
+            else None,
+            "log": {"size": self._journal.committed, "cosigned": self._journal.cosigned_size()},
+            "runs": {"open": len(open_runs), "failed": len(device.failed)},
+            "questions": sum(len(run.waits) for run in open_runs),
+        }
+
     def metrics(self) -> str:
         return self._metrics()
 
@@ -269,6 +304,8 @@ class Counter:
             "code": run.closed.code if run.closed else "",
             "dry_run": run.opened.dry_run,
             "opened_at": run.at,
+            "closed_at": run.closed_at,
+            "orders": _fitting(run),
             "steps": [self._step_view(step) for step in run.steps.values()],
             "waiting_for": [self._question(run, step) for step in run.waits],
         }
@@ -312,6 +349,13 @@ class Counter:
             "asked_at": step.asked_at,
             "expires_at": asked.expires_at,
         }
+
+
+def _fitting(run: Run) -> list[str]:
+    """The orders that the whole run would take now."""
+    if run.closed is not None:
+        return ["retry", "dismiss"] if run.closed.outcome == FAILED and not run.dismissed else []
+    return ["resume" if run.paused else "pause", *(() if run.cancelled else ("cancel",))]
 
 
 def _tool_view(tool: Tool) -> dict[str, Any]:

@@ -81,14 +81,19 @@ class Talk:
         if not 0 <= budget <= _MOST:
             raise BadInput("session.budget", f"a budget of {budget} tokens", advice=f"0 to {_MOST}")
         asked = question or await asyncio.to_thread(self._newest, session)
-        vectors: Sequence[Embedding] = []
+        model, vector = await self.meaning(asked)
+        return await asyncio.to_thread(self._assembled, session, asked, budget, model, vector)
+
+    async def meaning(self, question: str) -> tuple[str, Embedding | None]:
+        """The embedder of the release and the vector that it makes of a question; none where it cannot now, and words
+        alone have to do."""
         model = self._embedder()
-        if model and asked.strip():
-            try:
-                vectors = await self._embedded([asked[:_QUESTION_CHARS]])
-            except OutriderError:
-                model = ""  # words alone, as where there is no model
-        return await asyncio.to_thread(self._assembled, session, asked, budget, model, vectors)
+        if not model or not question.strip():
+            return model, None
+        try:
+            return model, (await self._embedded([question[:_QUESTION_CHARS]]))[0]
+        except OutriderError:
+            return "", None
 
     def show(self, session: str) -> dict[str, Any]:
         return shown(self._sessions, session)
@@ -114,7 +119,7 @@ class Talk:
         return said[-1] if said else ""
 
     def _assembled(
-        self, session: str, question: str, budget: int, model: str, vectors: Sequence[Embedding]
+        self, session: str, question: str, budget: int, model: str, vector: Embedding | None
     ) -> dict[str, Any]:
         scopes = self._seen_from(self._sessions.session(session).scope)
         now = self._now()
@@ -123,7 +128,7 @@ class Talk:
         found: list[Found] = []
         if question.strip():
             query = Query(question[:_QUESTION_CHARS], scopes, limit=_RECALLED)
-            found = self._memory.find(query, now=now, vector=vectors[0] if vectors else None, model=model)
+            found = self._memory.find(query, now=now, vector=vector, model=model)
         recalled = [one for one in found if not one.kept.pinned]
         parts = Parts(_parts(pinned), turns, _parts(recalled), summary)
         context = assemble(parts, budget, self._count, most=budget // 2)

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
 
+from edge_agent.config import now_us
 from edge_agent.memory import Memory, Query
-from edge_agent.memory.asking import Asker
+from edge_agent.memory.asking import Asked, Asker
 from edge_agent.memory.forgetting import covers
 from edge_agent.sessions import Sessions, rested
 from shared.codec import hex_sha256
-from shared.errors import OutriderError, Refused
+from shared.errors import BadInput, OutriderError, Refused
 from shared.memory import item_id
-from shared.memory.feed import DEVICE, Tombstone
+from shared.memory.feed import DEVICE, Tombstone, subject_digest
 from shared.memory.rules import MemoryRules
 
 FIRST_S = 60.0  # an agent that has just started has better things to do
@@ -69,6 +71,46 @@ def forget_summaries(memory: Memory, gone: Iterable[str], *, cause: str, at: int
 
 def _made(seed: str, size: int) -> bytes:
     return bytes.fromhex(hex_sha256(seed.encode()))[:size]
+
+
+def forget(
+    memory: Memory,
+    sessions: Sessions,
+    *,
+    reason: str,
+    items: Sequence[str] = (),
+    about: str = "",
+    scope: str = "",
+    run: str = "",
+) -> Asked:
+    """What a person at this computer asks to forget: items, all about a person, a scope, or what a run read and wrote;
+    one of them at a time. What was said of it in sessions goes before it does. Raises ``BadInput('memory.forget')``
+    and what ``Asker`` raises."""
+    if sum(map(bool, (items, about, scope, run))) != 1:
+        said = "say what: items, a person, a scope or a run"
+        raise BadInput("memory.forget", said, advice="one of them at a time")
+    gone: list[str] = []
+
+    def quoted(ids: list[str]) -> None:
+        sessions.erase_items(ids)
+        gone.extend(ids)
+
+    now = now_us()
+    asker = Asker(memory, reason, now, secrets.token_bytes, quoted)
+    if items:
+        asked = asker.items(items)
+    elif about:
+        asked = asker.subject(about)
+    else:
+        asked = asker.scope(scope) if scope else asker.run(run)
+    forget_summaries(memory, gone, cause=secrets.token_hex(), at=now)
+    if not memory.holds():  # else the hub decides, and its tombstone takes what was said along
+        sessions.erase_of(scope=scope, run=run)
+        if about:
+            salt = "00" * 32  # compared here and now, and kept nowhere
+            meant = subject_digest(about, salt)
+            sessions.erase_subject(lambda name: subject_digest(name, salt) == meant)
+    return asked
 
 
 def drop_in_sessions(sessions: Sessions, memory: Memory, scope: str) -> None:

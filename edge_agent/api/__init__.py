@@ -5,6 +5,8 @@ tunnel or proxy on this machine brings in. Reference: ``docs/reference/local-api
     gate      who may speak: this address, no web page, whoever can read HOME/api.json
     wire      bodies and errors
     routes    what is asked of the desk
+    sessions  conversations that programs keep here
+    pages     the panel's place among them
     server    the socket, and the file that says where it is
     client    the other side, for our own commands
 

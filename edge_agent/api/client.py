@@ -89,6 +89,14 @@ class Client:
         found: dict[str, Any] = self._ask("POST", f"/v1/sessions/{_part(session)}/context", body)
         return found
 
+    def open_panel(self, by: str) -> str:
+        """An address that opens the panel once, within a minute."""
+        return str(self._ask("POST", "/v1/panel", {"by": by})["url"])
+
+    def close_panel(self) -> int:
+        """Close every open panel; how many there were."""
+        return int(self._ask("POST", "/v1/panel/close", {})["closed"])
+
     def metrics(self) -> str:
         return self._send("GET", "/metrics", None, _SECONDS).decode()
 

@@ -25,8 +25,17 @@ class Desk(Protocol):
         """Start a playbook by hand; the run's id."""
         ...
 
+    def status(self) -> dict[str, Any]:
+        """Who this device is, its hub and whether it is linked, the release and the lease in force, the log, how many
+        runs and questions are open, and the latest troubles."""
+        ...
+
+    def runs(self, limit: int) -> list[dict[str, Any]]:
+        """The runs that are open or failed, and of the others the newest, newest first; ``limit`` in all."""
+        ...
+
     def run(self, run_id: str) -> dict[str, Any]:
-        """Status, steps with their receipts, outcome, and what it waits for."""
+        """Status, steps with their receipts, outcome, what it waits for, and the orders that fit it now."""
         ...
 
     async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from edge_agent.api.desk import Desk
 from edge_agent.api.gate import Gate
@@ -146,7 +146,7 @@ class Routes:
         raise BadInput("hook.unknown", "there is no such hook", advice="set the secret hook-NAME on the agent")
 
 
-def make_app(routes: list[Route], gate: dict[str, Any]) -> Starlette:
+def make_app(routes: list[BaseRoute], gate: dict[str, Any]) -> Starlette:
     """``gate`` are the settings of the ``Gate``."""
     handlers: Any = {OutriderError: _ours, HTTPException: _starlettes, Exception: _fault}
     app = Starlette(routes=routes, middleware=[Middleware(Gate, **gate)], exception_handlers=handlers)

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from edge_agent.api import FILE
 from edge_agent.api.desk import Desk
+from edge_agent.api.pages import Panel, panel_routes
 from edge_agent.api.routes import Routes, make_app
 from edge_agent.api.sessions import Talk, session_routes
 from edge_agent.identity import write_file
@@ -60,16 +61,19 @@ async def serve(
     origins: frozenset[str] = frozenset(),
     open_metrics: bool = False,
     talk: Talk | None = None,
+    panel: Panel | None = None,
 ) -> None:
-    """Serve until cancelled; 0 takes any free port; without ``talk`` there are no sessions.
+    """Serve until cancelled; 0 takes any free port; without ``talk`` there are no sessions, without ``panel`` no pages.
     Raises ``Unavailable('api.port')`` and ``('disk.write')``."""
     bound = _bind(port)
     port = bound.getsockname()[1]
     token = secrets.token_urlsafe(32)
     gate = {"hosts": _hosts(port), "token": token, "origins": origins, "open_metrics": open_metrics}
+    gate["panel"] = panel is not None
     stopping = asyncio.Event()
     routes = Routes(desk, hook_secret=hook_secret, now=now, stopping=stopping).table()
-    app = make_app([*routes, *(session_routes(talk) if talk is not None else ())], gate)
+    more = [*(session_routes(talk) if talk is not None else ()), *(panel_routes(panel, port) if panel else ())]
+    app = make_app([*routes, *more], gate)
     file = home / FILE
     said = msgspec.json.encode({"port": port, "token": token}) + b"\n"
     server = _Server(_config(app), lambda: write_file(file, said, mode=0o600), stopping)

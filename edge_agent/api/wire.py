@@ -32,6 +32,7 @@ _BY_CODE = {
     "api.too-large": 413,
     "hook.signature": 401,
     "hook.stale": 401,
+    "panel.closed": 401,
 }
 # An answer may hold what only this user should read, and is never a page.
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -131,11 +132,18 @@ def text(value: str, kind: str = "text/plain; charset=utf-8") -> Response:
     return Response(value, 200, {**_HEADERS, "Content-Type": kind})
 
 
+def _kind(error: OutriderError) -> type[OutriderError]:
+    return next(base for base in type(error).__mro__ if base in _STATUS)  # NotSent and the like are told as their kind
+
+
+def status_of(error: OutriderError) -> int:
+    """The status code that an error is answered with."""
+    return 404 if error.code.endswith("unknown") else _BY_CODE.get(error.code, _STATUS[_kind(error)])
+
+
 def refusal(error: OutriderError) -> Response:
     """An error with its kind, so that the other side can raise it again."""
-    kind = next(base for base in type(error).__mro__ if base in _STATUS)  # NotSent and the like are told as their kind
-    said = {"kind": kind.__name__, "code": error.code, "message": error.message, "advice": error.advice}
-    status = 404 if error.code.endswith("unknown") else _BY_CODE.get(error.code, _STATUS[kind])
-    made = answer(said | ({"where": error.where} if error.where else {}), status)
+    said = {"kind": _kind(error).__name__, "code": error.code, "message": error.message, "advice": error.advice}
+    made = answer(said | ({"where": error.where} if error.where else {}), status_of(error))
     made.headers["Connection"] = "close"  # the body may not have been read, and must not be waited for
     return made

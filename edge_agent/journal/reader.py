@@ -114,6 +114,10 @@ class LogReader:
         row = self._one("SELECT seq, data, tree FROM entry WHERE seq = (SELECT opened FROM run WHERE id = ?)", run)
         return _of_run(run, _entry(*row)) if row else None
 
+    def newest_runs(self, limit: int) -> list[str]:
+        """The names of the runs that were opened last, newest first."""
+        return [row[0] for row in self._rows("SELECT id FROM run ORDER BY opened DESC LIMIT ?", limit)]
+
     # --- bodies ---------------------------------------------------------------------------------------------------
 
     def body(self, seq: int, name: str = "shared") -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,27 +30,6 @@ def opened_sessions(home: Path | None) -> Iterator[Sessions]:
         yield store
     finally:
         store.close()
-
-
-def quotes(sessions: Sessions, gone: list[str]) -> Callable[[list[str]], None]:
-    """For an ``Asker``: what quotes items in sessions goes before they do; their ids come to ``gone``."""
-
-    def forget(items: list[str]) -> None:
-        sessions.erase_items(items)
-        gone.extend(items)
-
-    return forget
-
-
-def forget_said(sessions: Sessions, *, about: str, scope: str, run: str) -> None:
-    """What a person forgets is forgotten in this computer's sessions at once."""
-    from shared.memory.feed import subject_digest
-
-    sessions.erase_of(scope=scope, run=run)
-    if about:
-        salt = "00" * 32  # compared here and now, and kept nowhere
-        meant = subject_digest(about, salt)
-        sessions.erase_subject(lambda name: subject_digest(name, salt) == meant)
 
 
 @session.command("list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import secrets
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from edge_agent.memory_commands.common import (
     text_of,
     until,
 )
-from edge_agent.memory_commands.sessions import forget_said, opened_sessions, quotes
+from edge_agent.memory_commands.sessions import opened_sessions
 from shared.errors import BadInput
 
 
@@ -113,27 +112,15 @@ def forget(
     as_json: JsonOption = False,
 ) -> None:
     """Erase for good, here and wherever it is shared. There is no way back."""
-    from edge_agent.memory.asking import Asker
-    from edge_agent.upkeep import forget_summaries
+    from edge_agent.upkeep import forget as forget_all
 
-    wanted = [part for part in (ids, about, scope, run) if part]
-    if len(wanted) != 1:
+    if sum(map(bool, (ids, about, scope, run))) != 1:
         said = "say what: items, --about, --scope or --run"
         raise BadInput("memory.forget", said, advice="one of them at a time")
     if not yes and not typer.confirm("This cannot be undone. Forget it?"):
         raise typer.Exit(1)
     with opened(home) as store, opened_sessions(home) as sessions:
-        gone: list[str] = []
-        asker = Asker(store, reason, now_us(), secrets.token_bytes, quotes(sessions, gone))
-        if ids:
-            asked = asker.items(ids)
-        elif about:
-            asked = asker.subject(about)
-        else:
-            asked = asker.scope(scope) if scope else asker.run(run)
-        forget_summaries(store, gone, cause=secrets.token_hex(), at=now_us())
-        if not store.holds():  # else the hub decides, and its tombstone takes what was said along
-            forget_said(sessions, about=about, scope=scope, run=run)
+        asked = forget_all(store, sessions, reason=reason, items=ids or [], about=about, scope=scope, run=run)
     if as_json:
         show_json({"erased": asked.erased, "tombstones": asked.tombstones})
         return
