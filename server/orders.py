@@ -1,5 +1,5 @@
-"""People's orders about runs: to pause, go on or cancel; to try a failed one again or lay it to rest; to settle a
-doubt; to say that what no tool could take back was taken back by hand.
+"""People's orders about runs: to pause, go on or cancel; to try a failed one again or lay it to rest; to take back what
+an ended one did; to settle a doubt; to say that what no tool could take back was taken back by hand.
 
 An order is judged by the run as the hub knows it, signed by the hub's key, written to the hub's log and put into the
 device's outbox in one transaction. The device judges it again by the run as it is there: an order that came too late
@@ -162,6 +162,8 @@ def unfit(run: Run, order: str, step: str = "") -> str:
         if run.closed is None or run.closed.outcome != FAILED:
             return "the run has not failed"
         return "the failure was laid to rest already" if run.dismissed else ""
+    if order == "undo":
+        return "" if run.undoable else "the run is open, or nothing of it is left to take back"
     if run.closed is not None:
         return "the run has ended"
     if order == "pause":

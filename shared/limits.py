@@ -12,6 +12,7 @@ BATCH_BYTES = 4 * 1024 * 1024  # and their bytes, bodies included; so too of one
 
 # The link
 MESSAGE_BYTES = 10 * 1024 * 1024  # one WebSocket message: a batch of nothing but quotes doubles when it is quoted
+SPREAD_MS_MOST = 60_000  # longest that a notice may ask an agent to wait before it pulls
 SEND_QUEUE = 64  # messages waiting for one connection; a slower client is dropped
 HANDSHAKE_SECONDS = 10
 HEARTBEAT_SECONDS = 20

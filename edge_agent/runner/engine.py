@@ -59,7 +59,7 @@ class Engine:
     async def advance(self, run_id: str, nudge: asyncio.Event) -> None:
         """Move a run as far as it goes now. ``nudge`` is set when something came for it meanwhile. Raises what a person
         must mend, or ``NotSent``: it is to be tried again later."""
-        run = self._device.runs.get(run_id) or self._device.failed.get(run_id)
+        run = self._device.find(run_id)
         if run is None:
             self.mail.return_all(run_id)
             return

@@ -64,8 +64,7 @@ class Mail:
                 letter.finish()
             except OutriderError as error:  # among them ``entry.late``: it expired on its way to the disk
                 turn.drop()
-                known = self._device.runs.get(turn.run.id) or self._device.failed.get(turn.run.id)
-                turn.run = known or turn.run
+                turn.run = self._device.find(turn.run.id) or turn.run
                 letter.finish(error)
             finally:
                 letter.done.cancel()  # no more than a no-op, unless a fault of ours left somebody waiting

@@ -70,9 +70,8 @@ class Runner:
         nudge = self._busy.get(run_id)
         if nudge is not None:
             nudge.set()
-        elif run_id not in self._queued and (run_id in self._device.runs or run_id in self._device.failed):
+        elif run_id not in self._queued and (run := self._device.find(run_id)) is not None:
             self._queued.add(run_id)
-            run = self._device.runs.get(run_id) or self._device.failed[run_id]
             urgency = self._urgency(run)
             if urgency == 0:
                 self._urgent.put_nowait(run_id)
@@ -210,7 +209,7 @@ class Runner:
         await self._deliver(order, envelope, "hub" if envelope is not None else "local")
 
     async def _deliver(self, message: Answer | Order, envelope: Envelope | None, place: str) -> None:
-        if message.run not in self._device.runs and message.run not in self._device.failed:
+        if self._device.find(message.run) is None:
             if place == "local":
                 raise BadInput(
                     "run.unknown", f"there is no open run {message.run!r}", advice="see `outrider agent runs`"

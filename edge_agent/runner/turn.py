@@ -61,7 +61,7 @@ class Turn:
                 drafts, self._drafts = self._drafts, []
                 await self._journal.append(*drafts)
                 self._bodies.clear()
-                self.run = self._device.runs.get(self.run.id) or self._device.failed.get(self.run.id) or self.run
+                self.run = self._device.find(self.run.id) or self.run
         finally:
             self._reserved.close()
 

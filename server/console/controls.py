@@ -8,7 +8,13 @@ from server.orders import unfit
 from shared.playbook import Playbook
 from shared.runs import Run
 
-CONTROLS = ("pause", "resume", "cancel")
+CONTROLS = ("pause", "resume", "cancel", "undo")
+
+
+UNDOING = (
+    "What the run did is taken back, the newest first; each of that is judged like any action. What no tool can take back"
+    " is left to a person. The run then counts as cancelled."
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Control:
 
 
 def controls(run: Run, book: Playbook | None) -> list[Control]:
-    """The orders about a whole open run; those about a failed one stand with its failure."""
+    """The orders about a whole run; those about a failed one that go forward stand with its failure."""
     back = "What it did stays as it is."
     if run.effects and (book is None or book.on_failure == "undo"):
         back = (
@@ -46,5 +52,6 @@ def controls(run: Run, book: Playbook | None) -> list[Control]:
             "Cancel the run",
             f"It stops once what is under way has ended, and cannot be resumed. {back}",
         ),
+        Control("undo", "arrow-back-up", "Take it back", "Take it back", UNDOING),
     ]
     return [control for control in known if not unfit(run, control.order)]

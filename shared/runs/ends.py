@@ -9,8 +9,9 @@ from shared.runs.ground import DROPPED, drop, known, need, out_of_order, put
 from shared.runs.questions import PLACES, unjudged
 from shared.runs.state import CANCELLED, DONE, FAILED, OUTCOMES, REHEARSED, UNDO, Run, Step
 
-RUN_ORDERS = ("pause", "resume", "cancel", "retry", "dismiss")
+RUN_ORDERS = ("pause", "resume", "cancel", "retry", "dismiss", "undo")
 STEP_ORDERS = ("happened", "not-happened", "handled")
+RECALLED = "run.recalled"  # why a run that had ended was taken back after all
 
 
 def undoing(run: Run, entry: e.Entry, f: e.UndoBegun) -> Run:
@@ -75,6 +76,10 @@ def ordered(run: Run, entry: e.Entry, f: e.RunOrdered) -> Run:
             failed = run.closed is not None and run.closed.outcome == FAILED and not run.dismissed
             need(entry, failed, "only a failed run is retried or dismissed")
             return _anew(run, entry.at) if f.order == "retry" else replace(run, dismissed=True)
+        case "undo":
+            need(entry, run.undoable, "it is open, or nothing of it is left to take back")
+            back = e.UndoBegun(outcome=CANCELLED, code=RECALLED)
+            return replace(run, closed=None, closed_at=0, dismissed=False, paused=False, undoing=back)
         case _:
             raise out_of_order(entry, "there is no such order")
 

@@ -176,6 +176,11 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return frozenset(name for name in self.effects if self._back(name) is not None)
 
     @property
+    def undoable(self) -> bool:
+        """It has ended, and something it did is neither taken back nor to be left as it is."""
+        return self.closed is not None and len(self.undone) < len(self.effects)
+
+    @property
     def taken_back(self) -> frozenset[str]:
         """Of ``effects``, those that are no more: a tool took them back, or a person did."""
         return frozenset(name for name in self.effects if self._back(name) in ("observed", "handled"))

@@ -389,6 +389,36 @@ async def test_dismissed_runs_are_gone_for_good(tmp_path: Path) -> None:
     shop.close()
 
 
+async def test_an_ended_run_is_taken_back_when_a_person_orders_it_also_after_a_restart(tmp_path: Path) -> None:
+    steps = "- {id: a, tool: shop.put, with: {what: a}}\n- {id: b, tool: shop.put, with: {what: b}}\n"
+    shop = Shop(tmp_path, steps)
+    run = await shop.begin()
+    assert shop.outcome(run) == "done" and set(shop.rig.device.ended) == {run}
+    shop.close()
+    shop.open()
+    await shop.rig.order(run, "undo")
+    assert shop.outcome(run) == "cancelled" and shop.unput.sent == ["b", "a"]
+    assert shop.rig.types(run).count("verdict.given") == 4, "taking back is judged like anything"
+    before = shop.rig.types(run)
+    await shop.rig.order(run, "undo")
+    assert shop.rig.types(run) == before, "what was taken back is not taken back twice"
+    shop.close()
+
+
+async def test_what_no_tool_takes_back_of_an_ended_run_is_left_to_a_person(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "- {id: mail, tool: shop.letter, with: {what: mail}}\n")
+    run = await shop.begin()
+    for person in ("mara", "otto"):
+        await shop.rig.answer(run, "approve", by=person)
+    await shop.rig.settle()
+    assert shop.outcome(run) == "done"
+    await shop.rig.order(run, "undo")
+    assert shop.outcome(run) == "left"
+    await shop.rig.order(run, "handled", "~mail")
+    assert shop.outcome(run) == "cancelled"
+    shop.close()
+
+
 async def test_pause_stops_before_the_next_step_and_resume_goes_on(tmp_path: Path) -> None:
     steps = "- {id: rest, wait: {for: 1h}}\n- {id: a, tool: shop.put, with: {what: a}}\n"
     shop = Shop(tmp_path, steps)

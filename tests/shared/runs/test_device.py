@@ -142,6 +142,50 @@ def test_a_failed_run_waits_to_be_retried_or_dismissed(audit: bool) -> None:
     assert log.again() == log.device
 
 
+TAKEN_BACK = [
+    e.ContextRecalled("~first", [], 1),
+    e.UndoLeft("first", "undo.manual"),
+    order("handled", "3", step="~first"),
+    e.RunClosed("cancelled", "run.recalled"),
+]
+
+
+@pytest.mark.parametrize("audit", [True, False])
+def test_an_ended_run_that_did_something_may_be_taken_back_once(audit: bool) -> None:
+    log = Log(audit=audit)
+    log.add(opened(), *ACTED, DONE, run=RUN)
+    assert set(log.device.ended) == {RUN} and log.device.outcomes == {"done": 1}
+    assert log.device.ended[RUN].steps["first"].verdict is None, "what it was judged by is not kept"
+    log.refused(PLAN, RUN)
+    log.refused(opened(), RUN)
+    log.add(order("undo"), run=RUN)
+    run = log.device.runs[RUN]
+    assert not log.device.ended and log.device.outcomes == {"done": 0} and run.undoing is not None
+    assert log.device.closed == ({} if audit else None)
+    log.refused(order("undo", "2"), RUN)
+    log.add(*TAKEN_BACK, run=RUN)
+    assert not log.device.runs and not log.device.ended and log.device.outcomes == {"done": 0, "cancelled": 1}
+    log.refused(order("undo", "4"), RUN)
+    assert log.again() == log.device
+
+
+def test_a_failed_run_may_be_taken_back_also_once_it_was_laid_to_rest() -> None:
+    log = Log()
+    log.add(opened(), *ACTED, BROKE, LOST, order("dismiss"), run=RUN)
+    assert set(log.device.ended) == {RUN} and not log.device.failed
+    log.add(order("undo", "2"), *TAKEN_BACK, run=RUN)
+    assert log.device.outcomes == {"failed": 0, "cancelled": 1} and log.again() == log.device
+
+
+def test_only_the_newest_ended_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENDED_REMEMBERED", 2)
+    log = Log()
+    for number in range(4):
+        log.add(opened(), *ACTED, DONE, run=f"run_{number}")
+    assert list(log.device.ended) == ["run_2", "run_3"]
+    log.refused(order("undo"), "run_0")
+
+
 # --- what was spent -----------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from shared.runs import Device, Run, Step, fold_version, load, save
 from shared.runs import device as devices
 from shared.runs.fold import OF_RUNS
 from tests.shared import examples
-from tests.shared.one_step import ACTED, ASK, BROKE, LOST, PLAN, also
+from tests.shared.one_step import ACTED, ASK, BROKE, DONE, LOST, PLAN, also
 from tests.shared.runs.test_device import CHILD, KID, LONG, RUN, YES_TO_ALL, Log
 from tests.shared.stories import opened
 
@@ -29,6 +29,7 @@ def whole() -> Log:
     log.add(also(CHILD, parent="run_4"), run="run_child")
     log.add(opened(), also(KID, ref="run_6"), run="run_5")
     log.add(also(CHILD, parent="run_5"), BROKE, LOST, run="run_6")
+    log.add(opened(), *ACTED, DONE, run="run_7")
     return log
 
 
