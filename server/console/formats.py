@@ -1,51 +1,27 @@
-"""Values as people read them: money, time, shares, sizes, names. Pure functions; no HTML is made here except ``when``.
-
-Times are microseconds since 1970 UTC, money is cents, shares are permille.
-"""
+"""What the console says of a run's values, steps and context, beside what ``shared.formats`` says for all pages."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from markupsafe import Markup
-
-SECOND = 1_000_000
-_STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _datetime(at: int) -> datetime:
-    # Only what datetime can hold: a wrong clock must not take a page down.
-    return datetime.fromtimestamp(min(max(at, 0), 253_402_300_799 * SECOND) // SECOND, UTC)
-
-
-def exact(at: int) -> str:
-    """``22 Nov 2026, 08:12:05 UTC``."""
-    moment = _datetime(at)
-    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}, {moment:%H:%M:%S} UTC"
-
-
-def iso(at: int) -> str:
-    """For ``datetime`` attributes: UTC, to the millisecond."""
-    return f"{_datetime(at):%Y-%m-%dT%H:%M:%S}.{max(at, 0) % SECOND // 1000:03d}Z"
+from shared.formats import SECOND as SECOND
+from shared.formats import cents as cents
+from shared.formats import count as count
+from shared.formats import exact as exact
+from shared.formats import iso as iso
+from shared.formats import moment
+from shared.formats import relative as relative
+from shared.formats import sentence as sentence
+from shared.formats import share as share
+from shared.formats import short as short
+from shared.formats import span as span
+from shared.formats import when as when
+from shared.formats import words as words
 
 
 def clock_time(at: int) -> str:
     """The time of day, to the millisecond, in UTC."""
-    return f"{_datetime(at):%H:%M:%S}.{at % SECOND // 1000:03d}"
-
-
-def span(us: int) -> str:
-    """A length of time in its largest unit: ``3 min``, ``2 d``; below a second in ms."""
-    us = abs(us)
-    if us < SECOND:
-        return f"{us // 1000} ms" if us >= 1000 else f"{us} µs"
-    whole = us // SECOND
-    for size, unit in _STEPS:
-        if whole >= size:
-            return f"{whole // size} {unit}"
-    return "0 s"
+    return f"{moment(at):%H:%M:%S}.{at % SECOND // 1000:03d}"
 
 
 def took(us: int) -> str:
@@ -55,53 +31,6 @@ def took(us: int) -> str:
     if us >= SECOND:
         return f"{us // 10_000 / 100:.2f} s"
     return span(us)
-
-
-def relative(at: int, now: int) -> str:
-    """``3 min ago``, ``in 2 d``, ``just now``."""
-    if not at:
-        return "never"
-    if abs(now - at) < 5 * SECOND:
-        return "just now"
-    return f"{span(now - at)} ago" if at < now else f"in {span(at - now)}"
-
-
-def when(at: int, now: int) -> Markup | str:
-    """A ``<time>`` element: relative words, exact on hover, machine-readable for the script that keeps it current."""
-    if not at:
-        return "never"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(at), exact(at), relative(at, now))
-
-
-def cents(value: Any) -> str:
-    """``$12,500`` for whole dollars, ``$12,500.50`` otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return str(value)
-    sign, whole, rest = ("-" if value < 0 else ""), abs(value) // 100, abs(value) % 100
-    return f"{sign}${whole:,}.{rest:02d}" if rest else f"{sign}${whole:,}"
-
-
-def share(permille: int) -> str:
-    """Permille as a percentage, without claiming more digits than it has: ``93%``, ``99.5%``."""
-    return f"{permille // 10}%" if permille % 10 == 0 else f"{permille / 10:.1f}%"
-
-
-def count(number: int, one: str = "", many: str = "") -> str:
-    """``1,204`` or, with a noun, ``1 run`` / ``1,204 runs``."""
-    if not one:
-        return f"{number:,}"
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def short(text: str, length: int = 10) -> str:
-    """The beginning of an identifier or hash, for the eye; the whole stands in its title."""
-    return text if len(text) <= length else text[:length] + "…"
-
-
-def words(name: str) -> str:
-    """A field's name as words: ``reported_cost`` becomes ``Reported cost``."""
-    text = name.replace("_", " ").replace("-", " ").strip()
-    return text[:1].upper() + text[1:]
 
 
 def step_base(name: str) -> str:
@@ -114,14 +43,6 @@ def step(name: str, label: str = "") -> str:
     rounds = [str(int(number) + 1) for number in name.partition("#")[2].split(".") if number.isdigit()]
     text = (label or words(step_base(name))) + (f", round {'.'.join(rounds)}" if rounds else "")
     return f"Taking back: {text}" if name.startswith("~") else text
-
-
-def sentence(text: str) -> str:
-    """Text from an error as a sentence of its own."""
-    text = text.strip()
-    if not text:
-        return ""
-    return text[:1].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
 
 
 def value(raw: Any, kind: str = "text") -> str:

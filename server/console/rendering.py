@@ -11,47 +11,9 @@ from markupsafe import Markup
 
 from server.console import assets, formats
 from server.console.services import Services
+from shared.runs.words import status_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-# How a run's state looks and reads. Tones are the console's own colours (console.css).
-STATUSES = {
-    "opened": ("Opened", "plain"),
-    "planned": ("Planned", "plain"),
-    "judged": ("Judged", "plain"),
-    "held": ("Held", "warn"),
-    "waiting": ("Waiting for a person", "ask"),
-    "approved": ("Approved", "ok"),
-    "intended": ("Acting", "info"),
-    "doubted": ("In doubt", "bad"),
-    "resulted": ("Acted", "info"),
-    "observed": ("Checked", "info"),
-    "entered": ("Under way", "info"),
-    "left": ("To be taken back by hand", "bad"),
-    "paused": ("Paused", "warn"),
-    "closed": ("Closed", "plain"),
-}
-# What a run is called between two of its steps.
-_BETWEEN = frozenset(("ended", "skipped", "rehearsed", "failed", "handled"))
-OUTCOMES = {
-    "done": ("Done", "ok"),
-    "denied": ("Denied by policy", "bad"),
-    "declined": ("Declined by a person", "warn"),
-    "failed": ("Failed", "bad"),
-    "referred": ("Left to a person", "plain"),
-    "cancelled": ("Cancelled", "plain"),
-    "rehearsed": ("Rehearsed", "info"),
-}
-
-
-def status_of(status: str, outcome: str) -> tuple[str, str]:
-    """The words and the tone of a run: its outcome once closed, else where it stands."""
-    if status == "closed":
-        return OUTCOMES.get(outcome, (formats.words(outcome or "closed"), "plain"))
-    if status in _BETWEEN:
-        status = "entered"
-    return STATUSES.get(status, (formats.words(status), "plain"))
-
 
 PLANNERS = {
     "rules": "by rules",

@@ -15,8 +15,8 @@ from server.console import story
 from server.console.controls import CONTROLS, controls
 from server.console.desk import Desk, Person
 from server.console.failures import Failure
-from server.console.rendering import OUTCOMES, STATUSES
 from server.console.steps import is_plain, tree
+from shared.runs.words import OUTCOMES, STATUSES
 
 if TYPE_CHECKING:
     from server.ingest import RunView

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from server.console import formats
-from server.console.rendering import OUTCOMES
 from shared.playbook import Playbook, PlaybookStep
 from shared.runs import DONE, UNDO, Run, Step
+from shared.runs.words import OUTCOMES
 
 ROUNDS = 12  # of a for_each shown at once; of more, only those that are not simply done
 _ICONS = {

@@ -14,9 +14,10 @@ import msgspec
 
 from server.console import formats, story_steps
 from server.console.catalogue import Wording
-from server.console.rendering import OUTCOMES, by_planner
+from server.console.rendering import by_planner
 from server.console.telling import JSON, Fact, Told, code, filled, mapping, named_values, signed, sources, text
 from shared.release import Answer
+from shared.runs.words import OUTCOMES
 
 CONFIRM = "person.confirm"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from server.console import formats
 from server.console.catalogue import Wording
-from server.console.rendering import OUTCOMES
 from server.console.telling import JSON, Fact, Told, code, filled, signed, text
 from shared.release import Order
+from shared.runs.words import OUTCOMES
 
 
 def _entered(facts: JSON, body: JSON, words: Wording) -> Told:
