@@ -39,6 +39,13 @@ class Forgetting(Items):
         rows = self._all(f"SELECT {_FIELDS} FROM tombstone WHERE state IN (?, ?) ORDER BY id", PENDING, OBEYED)  # noqa: S608 - our own columns
         return [Tombstone(*row) for row in rows]
 
+    def tombstones(self, limit: int) -> list[tuple[Tombstone, str, int]]:
+        """The newest tombstones: how far each is obeyed here (pending, obeyed, held by a legal hold, or done, with its
+        receipt in the log), and how many items went."""
+        gone = "(SELECT COUNT(*) FROM gone WHERE tombstone = t.id)"
+        rows = self._all(f"SELECT {_FIELDS}, state, {gone} FROM tombstone t ORDER BY at DESC, id LIMIT ?", limit)  # noqa: S608 - our own columns
+        return [(Tombstone(*row[:-2]), row[-2], row[-1]) for row in rows]
+
     def refused(self, id: str, scope: str) -> bool:
         """Whether changes of this item are refused for ever."""
         with self._reading() as db:

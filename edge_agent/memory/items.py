@@ -234,6 +234,10 @@ class Items(Base):
     def count(self) -> int:
         return int(self._all("SELECT COUNT(*) FROM item")[0][0])
 
+    def scopes(self) -> dict[str, int]:
+        """How many items each scope holds; of those that hold any."""
+        return dict(self._all("SELECT scope, COUNT(*) FROM item GROUP BY scope ORDER BY scope"))
+
     def items(self, *, kinds: Sequence[str] = (), limit: int = 100) -> list[Kept]:
         """Items by id, of some kinds or of all."""
         where = f"WHERE i.kind IN ({marks(kinds)})" if kinds else ""

@@ -21,28 +21,15 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Keep items from a file, all or none. Importing a file again adds nothing. The scope is for a CSV."""
-    from edge_agent.memory import read_decisions
-    from shared.memory.exchange import from_lines, from_markdown
+    from edge_agent.memory.whole import brought
 
     try:
         data = file.read_bytes()
     except OSError as error:
         raise BadInput("memory.import", f"{file}: {error.strerror}", advice="check the path") from error
     with opened(home) as store:
-        if file.suffix in (".jsonl", ".md"):
-            lines = from_lines(data.splitlines(), file.name)
-            given = list(lines) if file.suffix == ".jsonl" else from_markdown(_utf8(data, file), file.name)
-            new, known = store.bring((one.id, one.item, one.chunks) for one in given)
-        else:
-            new, known = store.add(read_decisions(data, file.name, scope))
+        new, known = brought(store, file.name, data, scope)
     show_json({"new": new, "known": known}) if as_json else typer.echo(f"{count(new)} kept, {known} known already")
-
-
-def _utf8(data: bytes, file: Path) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput("memory.import", f"{file} is not UTF-8", advice="save it as UTF-8") from error
 
 
 def export(
@@ -55,16 +42,14 @@ def export(
 ) -> None:
     """Write items into a file. What is forgotten later stays in it: keep exports as you would the memory itself."""
     from edge_agent.memory.search import Query
-    from shared.memory.exchange import Exported, to_lines, to_markdown
+    from edge_agent.memory.whole import exported
+    from shared.memory.exchange import to_lines, to_markdown
 
     if file.suffix not in (".jsonl", ".md"):
         raise BadInput("memory.export", f"{file.name} is neither .jsonl nor .md", advice="name the file so")
     with opened(home) as store:
         found = store.find(Query("", scope or [], limit=2**31, include_expired=True), now=now_us())
-        items = []
-        for one in sorted(found, key=lambda one: one.kept.id):
-            document = store.document(one.kept.id)
-            items.append(Exported(one.kept.id, document.item(), tuple(document.changes())))
+        items = list(exported(store, [one.kept.id for one in found]))
     parts = to_lines(items) if file.suffix == ".jsonl" else (part.encode() for part in to_markdown(items))
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -99,19 +99,14 @@ def history(id: IdArgument, home: HomeOption = None, as_json: JsonOption = False
 
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """How much there is in each scope, what was not sent yet, what is to be forgotten, and what was refused."""
-    from edge_agent.memory.search import Query
-
     with opened(home) as store:
         feeds, unsent = store.feeds(), store.unsent()
+        counts = store.scopes()
         scopes: dict[str, dict[str, Any]] = {}
-        for one in store.find(Query("", limit=2**31, include_expired=True), now=now_us()):
-            scopes.setdefault(one.kept.scope, {"items": 0})["items"] += 1
-        for name in {*feeds, *unsent}:
-            scopes.setdefault(name, {"items": 0})
-        for name, told in scopes.items():
+        for name in {*counts, *feeds, *unsent}:
             feed = feeds.get(name)
-            told |= {"role": feed.role if feed else "", "cursor": feed.cursor if feed else 0}
-            told["unsent"] = unsent.get(name, 0)
+            told = {"items": counts.get(name, 0), "unsent": unsent.get(name, 0)}
+            scopes[name] = told | {"role": feed.role if feed else "", "cursor": feed.cursor if feed else 0}
         shown = {
             "scopes": dict(sorted(scopes.items())),
             "asked_to_forget": msgspec.to_builtins(store.wishes()),

@@ -21,9 +21,8 @@ from edge_agent.memory_commands.common import (
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
-    from edge_agent.memory import Memory
     from shared.memory import Item
-    from shared.memory.rules import Dated, MemoryRules
+    from shared.memory.rules import MemoryRules
 
 
 def _rules(home: Path | None) -> MemoryRules:
@@ -44,21 +43,14 @@ def _rules(home: Path | None) -> MemoryRules:
     return Updates(kept.root, load_identity(kept).hub_url).cached(release.release, now_us()).memory
 
 
-def _dated(store: Memory) -> list[Dated]:
-    from edge_agent.memory.search import Query
-    from shared.memory.rules import Dated
-
-    found = store.find(Query("", limit=2**31), now=now_us())
-    return [Dated(one.kept.id, store.get(one.kept.id), one.kept.changed_at) for one in found]
-
-
 def stale(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Items that nobody has changed for longer than the release's rules allow. Nothing is changed."""
+    from edge_agent.memory.whole import dated
     from shared.memory.rules import stale as due
 
     rules = _rules(home)
     with opened(home) as store:
-        found = due(_dated(store), rules, now_us())
+        found = due(dated(store, now_us()), rules, now_us())
         texts = {one.id: store.kept(one.id).text for one in found}
     if as_json:
         show_json([{"id": one.id, "due_at": one.due_at, "text": texts[one.id]} for one in found])
@@ -71,11 +63,12 @@ def stale(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def duplicates(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Items that say nearly the same, each with the merge proposed and what it would lose. Nothing is merged."""
+    from edge_agent.memory.whole import dated
     from shared.memory.duplicates import duplicates as look
 
     rules = _rules(home)
     with opened(home) as store:
-        found = look(_dated(store), rules)
+        found = look(dated(store, now_us()), rules)
     if as_json:
         show_json(msgspec.to_builtins(found))
         return
