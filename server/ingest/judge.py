@@ -16,6 +16,7 @@ from shared.codec import parse
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import PublicKey
 from shared.protocol import Batch
+from shared.rollout import OF_ROLLOUTS
 from shared.runs.fold import OF_RUNS
 from shared.tlog import Checkpoint, Frontier, leaf_hash, open_checkpoint
 
@@ -32,6 +33,10 @@ _HUBS_OWN = (
     e.OrderGiven,
     e.LeaseIssued,
     e.BatchRefused,
+    e.DraftSaved,
+    e.DraftSigned,
+    e.AccessIssued,
+    e.AccessRevoked,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -10,6 +10,7 @@ Rules for change, because signed bytes live for years:
 
 from __future__ import annotations
 
+from shared.facts.authoring import AccessIssued, AccessRevoked, DraftSaved, DraftSigned
 from shared.facts.base import (
     ClockStepped,
     Facts,
@@ -52,6 +53,17 @@ from shared.facts.memory import (
     MemoryUnheld,
 )
 from shared.facts.models import ModelAdded, ModelRefused, ModelRemoved, ModelScored, ModelTaken
+from shared.facts.rollouts import (
+    DeviceExcluded,
+    DevicePinned,
+    RolloutAdvanced,
+    RolloutFinished,
+    RolloutHalted,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutRolledBack,
+    RolloutStarted,
+)
 from shared.facts.runs import (
     ApprovalAnswered,
     ApprovalAnsweredV1,
@@ -81,17 +93,18 @@ from shared.facts.runs import (
 )
 
 __all__ = [
-    "FACTS", "ApprovalAnswered", "ApprovalAnsweredV1", "ApprovalAsked", "ApprovalAskedV1", "ApprovalCovered",
-    "ApprovalDecided", "ApprovalDecidedV1", "ApprovalEscalated", "ApprovalVoided", "BatchRefused", "ClockStepped",
-    "ContextRecalled", "DeviceEnrolled", "DeviceJoined", "DeviceRevoked", "EffectObserved", "EventReceived", "Facts",
-    "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken", "LogOpened",
-    "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld", "ModelAdded",
-    "ModelRefused", "ModelRemoved", "ModelScored", "ModelTaken", "OrderGiven",
-    "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused",
-    "ResultRecorded", "RunClosed", "RunOpened",
-    "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused", "StepEnded", "StepEntered", "StepFailed",
-    "StepRehearsed", "StepSkipped", "Switch", "SwitchPressed", "SwitchReleased", "SwitchesTaken", "TokenIssued",
-    "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
+    "FACTS", "AccessIssued", "AccessRevoked", "ApprovalAnswered", "ApprovalAnsweredV1", "ApprovalAsked",
+    "ApprovalAskedV1", "ApprovalCovered", "ApprovalDecided", "ApprovalDecidedV1", "ApprovalEscalated",
+    "ApprovalVoided", "BatchRefused", "ClockStepped", "DraftSaved", "DraftSigned", "ContextRecalled",
+    "DeviceEnrolled", "DeviceExcluded", "DeviceJoined", "DevicePinned", "DeviceRevoked", "EffectObserved",
+    "EventReceived", "Facts", "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken",
+    "LogOpened", "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld",
+    "ModelAdded", "ModelRefused", "ModelRemoved", "ModelScored", "ModelTaken", "OrderGiven", "PlanMade",
+    "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused", "ResultRecorded",
+    "RolloutAdvanced", "RolloutFinished", "RolloutHalted", "RolloutPaused", "RolloutResumed", "RolloutRolledBack",
+    "RolloutStarted", "RunClosed", "RunOpened", "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused",
+    "StepEnded", "StepEntered", "StepFailed", "StepRehearsed", "StepSkipped", "Switch", "SwitchPressed",
+    "SwitchReleased", "SwitchesTaken", "TokenIssued", "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
 ]  # fmt: skip
 
 FACTS: dict[tuple[str, int], type[Facts]] = {
@@ -141,6 +154,10 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("order.given", 1): OrderGiven,
     ("lease.issued", 1): LeaseIssued,
     ("batch.refused", 1): BatchRefused,
+    ("draft.saved", 1): DraftSaved,
+    ("draft.signed", 1): DraftSigned,
+    ("access.issued", 1): AccessIssued,
+    ("access.revoked", 1): AccessRevoked,
     ("memory.granted", 1): MemoryGranted,
     ("memory.tombstoned", 1): MemoryTombstoned,
     ("memory.held", 1): MemoryHeld,
@@ -155,5 +172,14 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("model.removed", 1): ModelRemoved,
     ("model.taken", 1): ModelTaken,
     ("model.refused", 1): ModelRefused,
+    ("rollout.started", 1): RolloutStarted,
+    ("rollout.advanced", 1): RolloutAdvanced,
+    ("rollout.paused", 1): RolloutPaused,
+    ("rollout.resumed", 1): RolloutResumed,
+    ("rollout.halted", 1): RolloutHalted,
+    ("rollout.reverted", 1): RolloutRolledBack,
+    ("rollout.finished", 1): RolloutFinished,
+    ("device.pinned", 1): DevicePinned,
+    ("device.excluded", 1): DeviceExcluded,
 }
 _NAMES = {kind: name for name, kind in FACTS.items()}

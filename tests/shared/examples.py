@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared import entries as e
 from shared import protocol as p
+from shared.facts.rollouts import Gate, Plan, Stage
 from shared.keys import Envelope
 from shared.memory.feed import Change, Record, Rejected
 from shared.runs.fold import OF_RUNS
@@ -66,6 +67,10 @@ FACTS: list[e.Facts] = [
     e.OrderGiven("retry", "ord_2", "dev_1", RUN, "", "mara"),
     e.LeaseIssued("lease_1", "dev_1", AT + 28_800_000_000, 200, 100_000_000),
     e.BatchRefused("dev_1", "log.fork", 40, 40, 52),
+    e.DraftSaved(7, "mara", "restore", 4, SHA),
+    e.DraftSigned(7, "otto", SHA),
+    e.AccessIssued("acc_1", "mara", ["workspace:read", "workspace:write"], AT + 3_600_000_000, "mara"),
+    e.AccessRevoked("acc_1", "otto"),
     e.MemoryGranted("team/permits", "user:mara", "writer", "otto"),
     e.MemoryTombstoned("tmb_1", "item", "team/permits", "mem_1", "", "", 1, "mara", "asked"),
     e.MemoryHeld("hld_1", "team/permits", "mem_1", "otto", "court"),
@@ -80,6 +85,28 @@ FACTS: list[e.Facts] = [
     e.ModelRemoved("letters-1", SHA, "mara"),
     e.ModelTaken("embedder", "letters-1", SHA, 2),
     e.ModelRefused("embedder", "letters-2", SHA, 3, "model.smoke", SHA),
+    e.RolloutStarted(
+        Plan(
+            rollout="rol_1",
+            release=7,
+            control=6,
+            salt="5f2d",
+            stages=[Stage(10, 14_400, 50), Stage(1000, 86_400, 0)],
+            gates=[Gate("failures", 20, 100), Gate("latency", 100, 300, 4_500)],
+            alpha_permille=50,
+            beta_permille=10,
+            settle_s=900,
+        ),
+        "mara",
+    ),
+    e.RolloutAdvanced("rol_1", 1, "person", "mara"),
+    e.RolloutPaused("rol_1", "mara"),
+    e.RolloutResumed("rol_1", "mara"),
+    e.RolloutHalted("rol_1", "rollout.worse", "failures", 1_042, "hub"),
+    e.RolloutRolledBack("rol_1", 6, "hub"),
+    e.RolloutFinished("rol_1", "hub"),
+    e.DevicePinned("dev_1", 6, "mara"),
+    e.DeviceExcluded("dev_1", True, "mara"),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {
