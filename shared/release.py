@@ -160,7 +160,7 @@ class ModelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     source: str
     version: Annotated[str, msgspec.Meta(max_length=64)] = ""
     licence: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    format: Literal["", "gguf", "onnx"] = ""
+    format: Literal["", "gguf", "onnx", "table"] = ""
     context: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     min_ram_mb: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     chunks: Sha256 | Literal[""] = ""

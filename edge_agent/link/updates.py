@@ -208,10 +208,11 @@ class Updates:
         """A model counts only if the model role lists it under its name with the same length and hash."""
         # Asked even where there is no model, so that the role's current metadata is in the cache and goes in the proof.
         updater.get_targetinfo("models/-")
-        for model in manifest.models:
-            info = updater.get_targetinfo(f"models/{model.name}")
-            if info is None or (info.length, info.hashes.get("sha256")) != (model.size, model.sha256):
-                raise mismatch(f"the model {model.name}")
+        listed = [part for model in manifest.models for part in model.targets.items()]
+        for name, wanted in listed:
+            info = updater.get_targetinfo(f"models/{name}")
+            if info is None or (info.length, info.hashes.get("sha256")) != wanted:
+                raise mismatch(f"the model {name}")
 
     def _check_minimum(self, enrolment: _Enrolment, cache: Path) -> None:
         """An old repository may still be unexpired; a device that never saw a newer one knows only by this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ DATA = bytes(range(251)) * (3 * CHUNK // 251)
 def listed(data: bytes, cuts: list[int]) -> tuple[str, bytes]:
     lister = Lister()
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         lister.take(data[start:end])
     assert lister.size == len(data)
     return lister.done()
