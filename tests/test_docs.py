@@ -27,6 +27,7 @@ from shared import playbook as playbooks
 from shared.command import ABOUT, GROUP, SERVICES
 from shared.entries import FACTS, ItemRef, Switch
 from shared.errors import KINDS, BadInput
+from shared.facts.rollouts import Plan
 from shared.playbook import parts
 from shared.policy import HOST_RULES, Policy
 from shared.runs import OUTCOMES
@@ -289,6 +290,7 @@ _SORTS = {
     list[ItemRef]: "list of `id`, `sha256`",
     list[Switch]: "list of switches",
     dict[str, int | bool | str]: "mapping",
+    Plan: "a plan",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -56,6 +56,12 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(switch, max_size=3)
     if kind == dict[str, int | bool | str]:
         return st.dictionaries(TEXT, st.booleans() | st.integers(-(2**53), 2**53) | TEXT, max_size=4)
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if get_origin(kind) is list:
+        return st.lists(values(get_args(kind)[0]), max_size=3)
+    if issubclass(kind, msgspec.Struct):
+        return st.builds(kind, **{field.name: values(field.type) for field in msgspec.structs.fields(kind)})
     raise AssertionError(f"no strategy for {kind}")
 
 
