@@ -149,7 +149,7 @@ class Agent:
 
     def _open_runs(self) -> None:
         home, config = self._home, self._config
-        guard = Guard(
+        self._guard = guard = Guard(
             self._device,
             name=self.identity.device,
             policy=self._inforce.policy,
@@ -158,7 +158,7 @@ class Agent:
             now=now_us,
             local=_local,
         )
-        self._hands = Hands(self._tools(), now=now_us)
+        self._hands = Hands(self._tools(), stopped=guard.stopped, now=now_us)
         times = Times(local=_local, monotonic=time.monotonic)
         engine = Engine(
             self._journal,
@@ -197,6 +197,7 @@ class Agent:
             self.identity,
             self._journal,
             self._device,
+            self._guard,
             self._runner,
             self._releases,
             self._inforce.use,

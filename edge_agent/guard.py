@@ -1,7 +1,9 @@
 """The guard: one verdict for one exact action, under the installed policy and the lease. Denies on anything missing.
 
-The host's own rules come first and no policy can lift them: no policy, no lease, a lease that ended or is spent, a
-clock that stands before the lease. Those denials *hold* a run, because a hub can mend them; Cedar's denials end it.
+The host's own rules come first and no policy can lift them: no policy, a stop, no lease, a lease that ended or is
+spent, a clock that stands before the lease. Those denials *hold* a run, because a hub can mend them; Cedar's end it.
+
+A person's stop also counts between verdict and effect: whoever sends asks ``stopped`` directly before.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shared import limits
-from shared.entries import PlanMade, VerdictGiven
+from shared.entries import PlanMade, Switch, SwitchesTaken, VerdictGiven
 from shared.policy import ALLOW, ASK, Policy, Request, Verdict, deny
 from shared.runs import Device, Run
 
@@ -79,13 +81,33 @@ class Guard:
         self._local = local
         self._reserved = _Sum()
         self._reserved_by: dict[str, _Sum] = {}  # the same by playbook
+        self._heard: SwitchesTaken | None = None
+
+    def heed(self, stops: SwitchesTaken) -> None:
+        """Obey these stops from now on, before they are on the disk, and also where they cannot be put there."""
+        if self._heard is None or stops.version > self._heard.version:
+            self._heard = stops
+
+    def stopped(self, run: str, tool: str) -> Switch | None:
+        """The stop that keeps an open run, by its id, from using this tool now."""
+        known = self._device.runs.get(run)
+        return self._stop(known.opened.playbook if known is not None else "", tool)
+
+    def _stop(self, playbook: str, tool: str) -> Switch | None:
+        """One that was let go counts until that is on the disk too."""
+        held, heard = self._device.stops, self._heard
+        if heard is not None and (held is None or heard.version > held.version):
+            for switch in heard.switches:
+                if switch.covers(playbook, tool):
+                    return switch
+        return self._device.stopped(playbook, tool)
 
     def judge(self, run: Run, plan: PlanMade, case: Case) -> tuple[Verdict, VerdictGiven]:
         """The verdict, and the facts to record: with its whole context, so that it can be judged again anywhere."""
         now = self._now()
         context = self._context(run, plan, case, now)
         installed = self._policy()
-        held = self._held(now) if case.installed else "host:tool-missing"
+        held = self._held(run, case, now)
         if installed is None:
             verdict, release = deny("host:no-policy"), 0
         elif held:
@@ -106,9 +128,13 @@ class Guard:
         )
         return verdict, facts
 
-    def _held(self, now: int) -> str:
-        """The host rule that stops everything now, or an empty string."""
+    def _held(self, run: Run, case: Case, now: int) -> str:
+        """The host rule that holds the run now, or an empty string."""
         lease = self._device.lease
+        if self._stop(run.opened.playbook, case.tool) is not None:
+            return "host:stopped"
+        if not case.installed:
+            return "host:tool-missing"
         if self._device.revoked:
             return "host:revoked"
         if self._in_question():

@@ -1,4 +1,4 @@
-"""What the hub sends, opened and taken in: assignments, leases, answers, orders, holds, and the end of it all.
+"""What the hub sends, opened and taken in: stops, assignments, leases, answers, orders, holds, the end of it all.
 
 Each message is signed by the hub for this device and this purpose; what it changes is an entry in the log first.
 """
@@ -9,15 +9,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from edge_agent.config import now_us
+from edge_agent.guard import Guard
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.releases import Releases
 from edge_agent.runner import Runner
-from shared.entries import DeviceRevoked, Draft, LeaseTaken, ReleaseInstalled, ReleaseRefused
+from shared.entries import DeviceRevoked, Draft, LeaseTaken, ReleaseInstalled, ReleaseRefused, SwitchesTaken
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import Envelope
 from shared.memory.feed import Hold, open_hold
-from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, open_signed
+from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, Stop, open_signed
 from shared.runs import Device
 
 
@@ -29,6 +30,7 @@ class Incoming:
         identity: Identity,
         journal: Journal,
         device: Device,
+        guard: Guard,
         runner: Runner,
         releases: Releases,
         use: Callable[[Release], Awaitable[None]],
@@ -37,15 +39,19 @@ class Incoming:
         self._identity = identity
         self._journal = journal
         self._device = device
+        self._guard = guard
         self._runner = runner
         self._releases = releases
         self._use = use
         self._hold = hold
+        self._stopping = asyncio.Lock()
 
     async def take(self, envelope: Envelope) -> None:
         """Open one message and do what it says. Raises what is wrong with it."""
         key, device = self._identity.hub_public, self._identity.device
         match envelope.purpose:
+            case "stop":
+                await self._take_stop(open_signed(envelope, Stop, key, device))
             case "assignment":
                 await self._take_assignment(open_signed(envelope, Assignment, key, device))
             case "lease":
@@ -61,6 +67,19 @@ class Incoming:
                 await asyncio.to_thread(self._hold, open_hold(envelope, key))
             case _:
                 raise BadInput("link.purpose", f"unknown message {envelope.purpose!r}", advice="update this agent")
+
+    async def _take_stop(self, stop: Stop) -> None:
+        """In force at once, then on the disk. Two that come together are written in the order of their versions."""
+        taken = SwitchesTaken(version=stop.version, at=stop.at, switches=stop.switches)
+        self._guard.heed(taken)
+        async with self._stopping:
+            held = self._device.stops.version if self._device.stops is not None else 0
+            if stop.version == held:
+                return
+            if stop.version < held:
+                raise Refused("stop.older", "this stop is older than the one held", advice="check the hub's log")
+            await self._journal.append(Draft(taken))
+        self._runner.wake_all()
 
     async def _take_assignment(self, assignment: Assignment) -> None:
         if now_us() > assignment.expires_at:

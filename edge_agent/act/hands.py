@@ -5,7 +5,8 @@ found without a result after a crash: nobody knows whether the effect happened. 
 key; what never reached it is sent, under the same key. A tool that is idempotent is sent to again. Any other is left in
 doubt, for a person.
 
-Both end in a result, in a doubt, or in ``NotSent``: surely nothing happened, and the run may try again later.
+Both end in a result, in a doubt, or in ``NotSent``: surely nothing happened, and the run may try again later. A
+person's stop ends them as well: it is looked for directly before each sending, the first and every further one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import stamina
 from edge_agent.act.gate import Gate
 from edge_agent.tools import Manual, NotSent, Receipt, Tool
 from shared.actions import Action
-from shared.entries import Draft, EffectObserved, IntentDoubted, IntentRecorded, ResultRecorded
+from shared.entries import Draft, EffectObserved, IntentDoubted, IntentRecorded, ResultRecorded, Switch
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 from shared.policy import Allowed
 
@@ -40,17 +41,24 @@ class _Silence(Exception):
     """Nobody knows whether it happened."""
 
 
+class _Stopped(Unavailable):
+    """A person's stop came before the sending."""
+
+
 class Hands:
-    """``now`` returns microseconds since 1970 UTC; ``monotonic`` seconds of a clock that is never set."""
+    """``stopped`` gives the stop that keeps a run (by its id) from using a tool; ``now`` microseconds since 1970 UTC;
+    ``monotonic`` seconds of a clock that is never set."""
 
     def __init__(
         self,
         tools: Mapping[str, Tool],
         *,
+        stopped: Callable[[str, str], Switch | None],
         now: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tools = dict(tools)
+        self._stopped = stopped
         self._now = now
         self._gates = {name: Gate(tool, monotonic) for name, tool in self._tools.items()}
         self._unsent: set[str] = set()  # keys that surely never left this process
@@ -104,6 +112,10 @@ class Hands:
         except NotSent:
             self._unsent.add(call.key)
             raise
+        except _Stopped:
+            if not call.silent:
+                self._unsent.add(call.key)
+            raise
         except _Silence:
             return call.doubt()
         except (Refused, BadInput, Conflict, Tampered) as error:
@@ -146,6 +158,7 @@ class Hands:
             if call.silent:
                 raise _Silence from None
             raise
+        self._look_for_stop(call)
         try:
             receipt = await call.send()
         except NotSent:
@@ -167,6 +180,18 @@ class Hands:
             raise
         gate.worked()
         return call.result(receipt, "sent")
+
+    def _look_for_stop(self, call: _Call) -> None:
+        """No wait may come between this and the sending. The run is not ended: it tries again when it is woken, and
+        then what may have arrived is asked for first, as after a crash."""
+        switch = self._stopped(call.run, call.tool.name)
+        if switch is not None:
+            said = switch.name or ("this device" if switch.kind == "device" else "everything")
+            raise _Stopped(
+                "stop.pressed",
+                f"{switch.by} stopped {said}",
+                advice="it goes on when a person lets it, on the hub's safety page",
+            )
 
     async def _ask_again(self, call: _Call) -> Receipt | None:
         """What the tool says of the key. Raises ``_Silence`` where nobody answers and sending could do it twice."""

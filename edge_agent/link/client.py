@@ -15,7 +15,6 @@ import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -24,6 +23,7 @@ from websockets.exceptions import WebSocketException
 
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
+from edge_agent.link.backoff import Backoff
 from edge_agent.link.remembering import Remembering
 from shared import limits
 from shared.codec import unb64
@@ -45,6 +45,7 @@ from shared.protocol import (
     Refusal,
     Remembered,
     Status,
+    Urgent,
     Welcome,
     decode,
     encode,
@@ -82,28 +83,6 @@ class Receiver(Protocol):
     def linked(self, up: bool) -> None: ...
 
 
-@dataclass
-class Backoff:
-    """Waits that double up to a bound, each drawn from its upper half at random: a fleet does not return at once."""
-
-    chance: random.Random
-    first: float = limits.BACKOFF_FIRST_SECONDS
-    most: float = limits.BACKOFF_MOST_SECONDS
-    tries: int = 0
-
-    def next(self) -> float:
-        whole = min(self.most, self.first * 2.0 ** min(self.tries, 30))
-        self.tries += 1
-        return whole * (0.5 + 0.5 * self.chance.random())
-
-    def wait_long(self) -> None:
-        """As after many tries in vain."""
-        self.tries = max(self.tries, 30)
-
-    def reset(self) -> None:
-        self.tries = 0
-
-
 class Link:
     """Runs until cancelled."""
 
@@ -129,7 +108,8 @@ class Link:
         self._software = software
         self.memory = memory
         self._sleep = sleep
-        self._backoff = Backoff(random.Random())  # noqa: S311 - jitter, not a secret
+        self.chance = random.Random()  # noqa: S311 - jitter, not a secret
+        self._backoff = Backoff(self.chance)
         self.grown = asyncio.Event()
         self.pull = asyncio.Event()
         self.up = False
@@ -241,6 +221,8 @@ class _Session:
                     await self._take_accepted(message)
                 case Notice():
                     self._take_notice(message)
+                case Urgent(message=envelope) if envelope.purpose == "stop":
+                    await self._receive(envelope)
                 case Pulled():
                     await self._inbox.put(message)
                 case Remembered() | Recalled() | Forgotten():
@@ -273,9 +255,13 @@ class _Session:
         self._moved.set()
 
     def _take_notice(self, notice: Notice) -> None:
-        """News of memory alone is nothing to pull."""
+        """News of memory alone is nothing to pull. What the whole fleet is told is pulled at a moment of one's own."""
         if notice.topics != [_MEMORY]:
-            self._link.pull.set()
+            if notice.spread_ms > 0:
+                wait = min(notice.spread_ms, limits.SPREAD_MS_MOST) / 1000 * self._link.chance.random()
+                asyncio.get_running_loop().call_later(wait, self._link.pull.set)
+            else:
+                self._link.pull.set()
         if self._link.memory is not None and _MEMORY in notice.topics:
             self._link.memory.notice()
 
@@ -335,17 +321,19 @@ class _Session:
         return max(1.0, min(3600.0, (half - self._link.now()) / _US))
 
     async def _take_pulled(self, pulled: Pulled) -> bool:
-        link = self._link
         await self._pin(pulled)
         for envelope in pulled.messages:
-            try:
-                await link.receiver.receive(envelope)
-            except Unavailable:
-                raise
-            except OutriderError as error:
-                link.receiver.trouble(error)  # one bad message must not keep the others away
+            await self._receive(envelope)
         self._cursor = pulled.cursor
         return pulled.more
+
+    async def _receive(self, envelope: Envelope) -> None:
+        try:
+            await self._link.receiver.receive(envelope)
+        except Unavailable:
+            raise
+        except OutriderError as error:
+            self._link.receiver.trouble(error)  # one bad message must not keep the others away
 
     async def _pin(self, pulled: Pulled) -> None:
         """Hold the hub to one history: its log must extend what was pinned before."""

@@ -138,7 +138,7 @@ class Agent:
             self.device,
             self.guard,
             Planner(self.memory, now=now_us, monotonic_us=now_us, models=None, embedder=""),
-            Hands({tool.name: tool}, now=now_us),
+            Hands({tool.name: tool}, stopped=self.guard.stopped, now=now_us),
             release=lambda number: self.release,
             asking=self._asking,
             times=times,

@@ -143,7 +143,6 @@ class Rig:
         self.troubles: list[OutriderError] = []
         self.learned: list[tuple[Run, Action]] = []
         self.tool = tool(folder) if tool else Register(folder / "register.sqlite3")
-        self.hands = Hands({made.name: made for made in [self.tool, Confirm(), *(tools or [])]}, now=self.clock)
         times = Times(
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC), monotonic=time.monotonic
         )
@@ -156,6 +155,8 @@ class Rig:
             now=self.clock,
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC),
         )
+        made = {one.name: one for one in [self.tool, Confirm(), *(tools or [])]}
+        self.hands = Hands(made, stopped=self.guard.stopped, now=self.clock)
         planner = Planner(self.memory, now=self.clock, monotonic_us=self.clock, models=None, embedder="")
         engine = Engine(
             self.journal,

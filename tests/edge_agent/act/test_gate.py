@@ -48,7 +48,7 @@ class Seconds:
 
 async def test_a_rest_ends_however_often_it_was_knocked_meanwhile() -> None:
     door, clock = Door(), Seconds()
-    hands = Hands({door.name: door}, now=lambda: 0, monotonic=clock)
+    hands = Hands({door.name: door}, stopped=lambda run, tool: None, now=lambda: 0, monotonic=clock)
     allowed = permit(ACTION, Verdict(ALLOW, ["may"]), judged=ACTION.digest, step="a")
     for _ in range(3):
         with pytest.raises(NotSent, match=r"shop\.shut"):

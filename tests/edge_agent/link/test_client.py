@@ -17,7 +17,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
-from edge_agent.link.client import Backoff, Link
+from edge_agent.link.backoff import Backoff
+from edge_agent.link.client import Link
 from shared import limits
 from shared.codec import b64
 from shared.entries import Draft, LeaseTaken, read
