@@ -12,8 +12,8 @@ CONTROLS = ("pause", "resume", "cancel", "undo")
 
 
 UNDOING = (
-    "What the run did is taken back, the newest first; each of that is judged like any action. What no tool can take back"
-    " is left to a person. The run then counts as cancelled."
+    "What the run did is taken back, the newest first; each of that is judged like any action. What no tool can take"
+    " back is left to a person. The run then counts as cancelled."
 )
 
 

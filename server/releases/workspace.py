@@ -4,6 +4,7 @@
       policy.cedar            the rules
       schema.cedarschema      what the rules may speak of
       playbooks/NAME.yaml     one playbook each, named as it calls itself
+      playbooks/NAME.cases.yaml  its golden cases (``shared.replay.golden``)
       prompts/NAME@N.txt      prompt templates by version
       models.json             the models the release permits: a list of ``shared.release.ModelRef``
       memory.yaml             how long memory items live and what of them may leave (``shared.memory.rules``)
@@ -15,7 +16,7 @@ not fit is refused rather than passed over: a playbook saved as ``.yml`` must no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from shared import limits
 from shared.codec import canonical, hex_sha256, parse
 from shared.errors import BadInput
 from shared.release import Manifest, ModelRef, Release
+from shared.replay.golden import cases_of, refuse_failing
 
 POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
 _TOP = (POLICY, SCHEMA, MODELS, MEMORY)
@@ -84,17 +86,23 @@ def read_files(files: Mapping[str, bytes]) -> Candidate:
     """Check the files of a workspace as a whole.
 
     Raises ``BadInput`` naming file, line and field: ``release.workspace``, ``release.stray-file``, ``release.models``
-    and whatever policy, playbook and release themselves refuse.
+    and whatever policy, playbook, release and golden cases themselves refuse.
     """
     for path in (POLICY, SCHEMA):
         if path not in files:
             raise BadInput("release.workspace", f"there is no {path}", advice="put the file there", where=path)
-    playbooks = dict(_named(files, "playbooks/", _PLAYBOOK, "NAME.yaml"))
-    prompts = dict(_named(files, "prompts/", _PROMPT, "NAME@N.txt"))
-    listed = [POLICY, SCHEMA, *sorted([*playbooks.values(), *prompts.values()]), *([MEMORY] if MEMORY in files else [])]
+    cases = cases_of(files).values()
+    playbooks = dict(_named(files.keys() - cases, "playbooks/", _PLAYBOOK, "NAME.yaml"))
+    prompts = dict(_named(files.keys(), "prompts/", _PROMPT, "NAME@N.txt"))
+    listed = [
+        POLICY,
+        SCHEMA,
+        *sorted([*playbooks.values(), *cases, *prompts.values()]),
+        *([MEMORY] if MEMORY in files else []),
+    ]
     kept = {path: files[path] for path in listed}
     candidate = Candidate(kept, playbooks, prompts, read_models(files.get(MODELS)))
-    Release(candidate.manifest(1, 0), kept, new=True)
+    refuse_failing(Release(candidate.manifest(1, 0), kept, new=True), kept)
     return candidate
 
 
@@ -103,7 +111,7 @@ def read_workspace(folder: Path) -> Candidate:
     return read_files(read_folder(folder))
 
 
-def _named(files: Mapping[str, bytes], room: str, pattern: re.Pattern[str], form: str) -> Iterator[tuple[str, str]]:
+def _named(files: Set[str], room: str, pattern: re.Pattern[str], form: str) -> Iterator[tuple[str, str]]:
     for path in sorted(path for path in files if path.startswith(room)):
         fits = pattern.fullmatch(path.removeprefix(room))
         if fits is None:
