@@ -41,6 +41,8 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN thought_ms BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE runs ADD COLUMN cost_cents BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE runs ADD COLUMN mismatched BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE runs ADD COLUMN tallied BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE runs ADD COLUMN answer_tallied BOOLEAN NOT NULL DEFAULT FALSE",
         "CREATE INDEX runs_release ON runs (release, opened_at)",
         "CREATE INDEX hub_entries_type ON hub_entries (type, seq)",
     ),

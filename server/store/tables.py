@@ -215,7 +215,8 @@ class RunRow(Row, table=True):
     """A run as folded so far. ``n`` orders runs by when the hub first heard of them; ``seq`` and ``plan_seq`` are the
     entries whose bodies hold the inputs and the recommendation. ``step`` is the one a list speaks of; ``attention`` is
     ``doubt``, ``operator`` or ``failed`` where only a person can help. ``thought_ms`` is how long its planners took and
-    ``cost_cents`` what they cost; ``mismatched`` says that an effect was not what its action said."""
+    ``cost_cents`` what they cost; ``mismatched`` says that an effect was not what its action said. ``tallied`` and
+    ``answer_tallied`` say that a rollout has counted the run, and the first answer about it."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -251,6 +252,8 @@ class RunRow(Row, table=True):
     thought_ms: int = Field(default=0, sa_type=BigInteger)
     cost_cents: int = Field(default=0, sa_type=BigInteger)
     mismatched: bool = False
+    tallied: bool = False
+    answer_tallied: bool = False
 
 
 class ApprovalRow(Row, table=True):
@@ -328,6 +331,21 @@ class OrderRow(Row, table=True):
     applied_seq: int = Field(default=-1, sa_type=BigInteger)
 
 
+# --- rollouts -----------------------------------------------------------------------------------------------------
+
+
+class RolloutEvidenceRow(Row, table=True):
+    """What one stage of a rollout has counted so far: ``outcomes`` is JSON of ``shared.rollout.Outcomes``. The rest of
+    a rollout is what the hub's log says of it."""
+
+    __tablename__ = "rollout_evidence"
+
+    rollout: str = Field(primary_key=True)
+    stage: int = Field(primary_key=True)
+    outcomes: str
+    looked_at: int = Field(sa_type=BigInteger)
+
+
 # --- the same tables for SQLAlchemy Core, which bulk writes and joins use -----------------------------------------
 
 
@@ -343,3 +361,4 @@ USERS, SESSIONS, TOKENS = core(UserRow), core(SessionRow), core(TokenRow)
 DEVICES, OUTBOX = core(DeviceRow), core(OutboxRow)
 ENTRIES, BODIES, CHECKPOINTS = core(EntryRow), core(BodyRow), core(CheckpointRow)
 RUNS, APPROVALS, ANSWERS, ORDERS = core(RunRow), core(ApprovalRow), core(AnswerRow), core(OrderRow)
+ROLLOUT_EVIDENCE = core(RolloutEvidenceRow)
