@@ -102,6 +102,17 @@ class Stop(_Signed, frozen=True):
     switches: list[Switch]
 
 
+class Replay(_Signed, frozen=True):
+    """Try ``release`` on at most ``sample`` of this device's own closed runs, and write down the scores alone. After
+    ``expires_at`` nobody waits for them."""
+
+    id: str
+    device: str
+    release: int
+    sample: int
+    expires_at: int
+
+
 PURPOSES: dict[type[_Signed], str] = {
     Assignment: "assignment",
     Lease: "lease",
@@ -109,6 +120,7 @@ PURPOSES: dict[type[_Signed], str] = {
     Order: "order",
     Revocation: "revocation",
     Stop: "stop",
+    Replay: "replay",
 }
 
 
@@ -272,10 +284,6 @@ class Release:
         except BadInput as error:
             place = self.manifest.prompts.get(error.where) or (f"{path}: {error.where}" if error.where else path)
             raise BadInput(error.code, error.message, advice=error.advice, where=place) from error
-
-    def model(self, kind: str) -> ModelRef | None:
-        """The model this release assigns for ``language`` or ``embedder``: the first of its kind in the list."""
-        return next((model for model in self.manifest.models if model.kind == kind), None)
 
     def permitted(self, sha256: str) -> ModelRef | None:
         """The model with these bytes, if this release permits it."""

@@ -37,6 +37,8 @@ _HUBS_OWN = (
     e.DraftSigned,
     e.AccessIssued,
     e.AccessRevoked,
+    e.ReplayAsked,
+    e.ActionExcused,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -53,6 +53,7 @@ from shared.facts.memory import (
     MemoryUnheld,
 )
 from shared.facts.models import ModelAdded, ModelRefused, ModelRemoved, ModelScored, ModelTaken
+from shared.facts.replay import ActionExcused, DriftSampled, ReplayAsked, ReplayScored
 from shared.facts.rollouts import (
     DeviceExcluded,
     DevicePinned,
@@ -93,18 +94,19 @@ from shared.facts.runs import (
 )
 
 __all__ = [
-    "FACTS", "AccessIssued", "AccessRevoked", "ApprovalAnswered", "ApprovalAnsweredV1", "ApprovalAsked",
+    "AccessIssued", "AccessRevoked", "ActionExcused", "ApprovalAnswered", "ApprovalAnsweredV1", "ApprovalAsked",
     "ApprovalAskedV1", "ApprovalCovered", "ApprovalDecided", "ApprovalDecidedV1", "ApprovalEscalated",
-    "ApprovalVoided", "BatchRefused", "ClockStepped", "DraftSaved", "DraftSigned", "ContextRecalled",
-    "DeviceEnrolled", "DeviceExcluded", "DeviceJoined", "DevicePinned", "DeviceRevoked", "EffectObserved",
-    "EventReceived", "Facts", "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued", "LeaseTaken",
-    "LogOpened", "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned", "MemoryUnheld",
-    "ModelAdded", "ModelRefused", "ModelRemoved", "ModelScored", "ModelTaken", "OrderGiven", "PlanMade",
-    "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused", "ResultRecorded",
-    "RolloutAdvanced", "RolloutFinished", "RolloutHalted", "RolloutPaused", "RolloutResumed", "RolloutRolledBack",
-    "RolloutStarted", "RunClosed", "RunOpened", "RunOpenedV1", "RunOrdered", "SourceRead", "SourceRefused",
-    "StepEnded", "StepEntered", "StepFailed", "StepRehearsed", "StepSkipped", "Switch", "SwitchPressed",
-    "SwitchReleased", "SwitchesTaken", "TokenIssued", "UndoBegun", "UndoLeft", "UserAdded", "VerdictGiven",
+    "ApprovalVoided", "BatchRefused", "ClockStepped", "ContextRecalled", "DeviceEnrolled", "DeviceExcluded",
+    "DeviceJoined", "DevicePinned", "DeviceRevoked", "DraftSaved", "DraftSigned", "DriftSampled", "EffectObserved",
+    "EventReceived", "FACTS", "Facts", "HubPinned", "IntentDoubted", "IntentRecorded", "ItemRef", "LeaseIssued",
+    "LeaseTaken", "LogOpened", "MemoryErased", "MemoryGranted", "MemoryHeld", "MemoryRefused", "MemoryTombstoned",
+    "MemoryUnheld", "ModelAdded", "ModelRefused", "ModelRemoved", "ModelScored", "ModelTaken", "OrderGiven",
+    "PlanMade", "ReleaseInstalled", "ReleasePublished", "ReleasePublishedV1", "ReleaseRefused", "ReplayAsked",
+    "ReplayScored", "ResultRecorded", "RolloutAdvanced", "RolloutFinished", "RolloutHalted", "RolloutPaused",
+    "RolloutResumed", "RolloutRolledBack", "RolloutStarted", "RunClosed", "RunOpened", "RunOpenedV1", "RunOrdered",
+    "SourceRead", "SourceRefused", "StepEnded", "StepEntered", "StepFailed", "StepRehearsed", "StepSkipped", "Switch",
+    "SwitchPressed", "SwitchReleased", "SwitchesTaken", "TokenIssued", "UndoBegun", "UndoLeft", "UserAdded",
+    "VerdictGiven",
 ]  # fmt: skip
 
 FACTS: dict[tuple[str, int], type[Facts]] = {
@@ -181,5 +183,9 @@ FACTS: dict[tuple[str, int], type[Facts]] = {
     ("rollout.finished", 1): RolloutFinished,
     ("device.pinned", 1): DevicePinned,
     ("device.excluded", 1): DeviceExcluded,
+    ("replay.asked", 1): ReplayAsked,
+    ("replay.scored", 1): ReplayScored,
+    ("drift.sampled", 1): DriftSampled,
+    ("action.excused", 1): ActionExcused,
 }
 _NAMES = {kind: name for name, kind in FACTS.items()}

@@ -107,6 +107,10 @@ FACTS: list[e.Facts] = [
     e.RolloutFinished("rol_1", "hub"),
     e.DevicePinned("dev_1", 6, "mara"),
     e.DeviceExcluded("dev_1", True, "mara"),
+    e.ReplayAsked("rpl_1", 3, 50, 2, "mara"),
+    e.ReplayScored(3, 50, 44, 46, 2, 1, "rpl_1", 9, 0, ""),
+    e.DriftSampled(2, 20, 19, 15, 1, 0),
+    e.ActionExcused("dev_1", 12, RUN, 4, "deny", "mara"),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {

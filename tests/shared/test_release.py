@@ -24,6 +24,7 @@ from shared.release import (
     Lease,
     Order,
     Release,
+    Replay,
     Revocation,
     Stop,
     open_release,
@@ -55,7 +56,8 @@ FOR_AN_HOUR = msgspec.structs.replace(APPROVED, similar_until=T + 3_600_000_000)
 ORDER = Order("o1", "d1", "run1", "mail#2", "not-happened", "eve", "clerk", T, "it is not in the outbox")
 REVOCATION = Revocation("d1", T, "device.lost")
 STOP = Stop("d1", T, 12, [Switch("sw1", "tool", "mail.send", "eve", T, "wrong")])
-MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION, STOP]
+REPLAY = Replay("rpl1", "d1", 7, 50, T + 86_400_000_000)
+MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION, STOP, REPLAY]
 
 
 def code_of(kind: type[OutriderError], call: Any, *args: Any) -> str:
@@ -108,6 +110,11 @@ GOLDEN = {
         '{"at":1790000000000000,"device":"d1","switches":[{"at":1790000000000000,"by":"eve","id":"sw1","kind":"tool",'
         '"name":"mail.send","reason_code":"wrong"}],"version":12}',
         "sLTM+4crA1eP/foCqZ9SiQyxm1A8qupfeW68hp3wLLBf9y5zXhYQGWAUjJ8EM7qimoSKtQdDv6cf9FUpBF2FAw==",
+    ),
+    "replay": (
+        REPLAY,
+        '{"device":"d1","expires_at":1790086400000000,"id":"rpl1","release":7,"sample":50}',
+        "YOz9fAyrDI4JMtoD0vbgFlg9poje+IsO25ujZj6hO7OmHsPf8QrbB6Iv50xiQsDCERWshbkLCEoCQy8YkTNFAw==",
     ),
 }
 
@@ -218,11 +225,6 @@ def test_a_whole_release() -> None:
     assert release.number == 3
     assert release.prompts == {"sorting@1": "Sort this: <<< [[text]] >>>\n[[field]]:"}
     assert release.policy.about == {"all": ""}
-    language = release.model("language")
-    assert language is not None and language.name == "small", "the first of its kind is the one in use"
-    embedder = release.model("embedder")
-    assert embedder is not None and embedder.size == 30
-    assert release.model("oracle") is None
     large = release.permitted("cd" * 32)
     assert large is not None and large.name == "large"
     assert release.permitted("00" * 32) is None
