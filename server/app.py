@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from server import console, web
 from server.api import Api, mount_repository
 from server.approvals import Approvals
+from server.authoring import Access, Authoring, routes
 from server.bus import Bus
 from server.config import ADMIN_FILE, METRICS_FILE, HubConfig
 from server.devices import Devices
@@ -28,11 +29,14 @@ from server.ingest import Ingest, Record
 from server.link import Link
 from server.link.exchange import Exchange
 from server.memory import Memory
+from server.models import Models
 from server.opendoor import OpenDoor
 from server.orders import Orders
 from server.releases import Releases
+from server.rollouts import Rollouts
 from server.store import HubLog, Store, load_identity, take_lock
 from server.store.home import make_token
+from server.switches import Switches
 from server.telemetry import Telemetry
 from server.users import Users
 from shared import __version__
@@ -65,9 +69,14 @@ class Hub:
     approvals: Approvals
     orders: Orders
     releases: Releases
+    rollouts: Rollouts
     telemetry: Telemetry
     memory: Memory
+    models: Models
     doors: Doors
+    switches: Switches
+    authoring: Authoring
+    access: Access
 
 
 @contextlib.contextmanager
@@ -93,21 +102,36 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     record = Record(store, clock)
     telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
     memory = Memory(hublog, bus)
+    devices = Devices(hublog, bus, config, releases)
+    users = Users(hublog, session_seconds=config.session_seconds)
     return Hub(
         config=config,
         store=store,
         hublog=hublog,
         bus=bus,
-        users=Users(hublog, session_seconds=config.session_seconds),
-        devices=Devices(hublog, bus, config, releases),
+        users=users,
+        devices=devices,
         ingest=Ingest(hublog, bus, telemetry.taken),
         record=record,
         approvals=Approvals(hublog, bus, releases),
         orders=Orders(hublog, bus, record.run, releases),
         releases=releases,
+        rollouts=Rollouts(hublog, bus, releases, devices),
         telemetry=telemetry,
         memory=memory,
+        models=Models(hublog, bus, releases, limit=config.model_bytes),
         doors=Doors(hublog, bus, memory),
+        switches=Switches(hublog, bus),
+        authoring=Authoring(
+            hublog,
+            bus,
+            releases,
+            config.home / "workspace",
+            people=users.list,
+            devices=lambda: [device.id for device in devices.list()],
+            sign_offs=config.sign_offs,
+        ),
+        access=Access(hublog),
     )
 
 
@@ -123,21 +147,30 @@ def build(hub: Hub, port: int) -> Application:
     """The application of an open hub that listens on ``port``."""
     config = hub.config
     link = Link(
-        Exchange(hub.hublog, hub.devices, hub.ingest, hub.releases, hub.memory),
+        Exchange(hub.hublog, hub.devices, hub.ingest, hub.rollouts, hub.memory, hub.switches),
         hub.bus,
-        jitter_s=config.notice_jitter_ms / 1000,
+        spread_s=config.notice_jitter_ms / 1000,
     )
     door = OpenDoor(hub.doors, hub.memory, hub.bus, name=hub.hublog.hub, now=hub.hublog.clock)
     api = Api(
-        hub.devices, hub.releases, hub.users, hub.bus, make_token(config.home / ADMIN_FILE), hub.memory, hub.doors
+        hub.devices,
+        hub.releases,
+        hub.users,
+        hub.bus,
+        make_token(config.home / ADMIN_FILE),
+        hub.memory,
+        hub.doors,
+        hub.rollouts,
+        models=hub.models,
     )
     index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
     hub.memory.watch(index.wake)
-    lifespan = _lifespan(hub, index)
+    lifespan = _lifespan(hub, link, index)
     app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(api.router())
     app.include_router(link.router())
     app.include_router(door.router())
+    app.include_router(routes(hub.authoring, hub.access))
     app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
     mount_repository(app, config.repository)
     web.add_error_handlers(app)
@@ -156,8 +189,12 @@ def build(hub: Hub, port: int) -> Application:
         approvals=hub.approvals,
         orders=hub.orders,
         memory=hub.memory,
+        models=hub.models,
         doors=hub.doors,
         releases=hub.releases,
+        rollouts=hub.rollouts,
+        authoring=hub.authoring,
+        access=hub.access,
         bus=hub.bus,
         hub=info,
         clock=hub.hublog.clock,
@@ -174,19 +211,24 @@ def build(hub: Hub, port: int) -> Application:
     return Application(app, stop)
 
 
-def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    hub: Hub, link: Link, index: TeamIndex
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(hub.releases.recover)
         await asyncio.to_thread(hub.releases.refresh_timestamp)
+        await asyncio.to_thread(hub.authoring.begin)
         await asyncio.to_thread(hub.memory.finish)  # what an earlier process left undone
         tasks = [
+            asyncio.create_task(link.watch()),
             asyncio.create_task(_every(_FLUSH_SECONDS, lambda: asyncio.to_thread(hub.devices.flush))),
             asyncio.create_task(_every(_RENEW_SECONDS, lambda: asyncio.to_thread(hub.releases.refresh_timestamp))),
             asyncio.create_task(_every(hub.config.otlp_seconds, lambda: asyncio.to_thread(hub.telemetry.send))),
             asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
             asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(expire, hub))),
             asyncio.create_task(_every(_INDEX_SECONDS, index.run)),
+            asyncio.create_task(_every(hub.config.rollout_seconds, lambda: asyncio.to_thread(hub.rollouts.look))),
         ]
         try:
             yield
@@ -202,8 +244,8 @@ def _lifespan(hub: Hub, index: TeamIndex) -> Callable[[FastAPI], contextlib.Abst
 
 
 def expire(hub: Hub) -> None:
-    """Forget what is over by the rules of the newest release, the one devices are told to run; by none before that."""
-    number = hub.releases.current()
+    """Forget what is over by the rules of the release that devices are told to run; by none before the first."""
+    number = hub.rollouts.told().base
     hub.memory.expire(hub.releases.release(number).memory if number else None)
 
 

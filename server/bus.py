@@ -3,7 +3,8 @@
 Events are hints, never the truth: whoever gets one reads the store. So a full queue may drop its oldest event, and
 ``missed`` tells its reader to look at everything again. ``publish`` may be called from any thread.
 
-Topics: ``approvals``, ``runs``, ``devices``, ``releases`` and ``device:ID``.
+Topics: ``approvals``, ``runs``, ``devices``, ``releases``, ``memory``, ``stops`` and ``device:ID``. Whoever listens to
+``device:`` hears what is told to any device.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ class Bus:
         with self._lock:
             self._count += 1
             self._latest[topic] = self._count
-            listeners = list(self._listeners.get(topic, ()))
+            kind, colon, _ = topic.partition(":")
+            listeners = [*self._listeners.get(topic, ()), *(self._listeners.get(f"{kind}:", ()) if colon else ())]
         event = Event(topic, payload or {})
         for listener in listeners:
             listener._offer(event)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from server import app
 from server.admin import announce, withdraw
@@ -20,6 +22,24 @@ from shared.errors import Unavailable
 _BACKLOG = 4096  # a fleet that lost its hub comes back all at once
 _GRACE_SECONDS = 5
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Lets the link write a frame that many get past the ASGI messages: made once, and without a turn of each
+    connection's tasks."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["state"]["write_frame"] = self.write_frame
+
+    def write_frame(self, frame: bytes) -> bool:
+        """False where the client has not read what it was sent before, or goes."""
+        free = self.handshake_complete and not self.close_sent and self.writable.is_set()
+        if not free or self.transport.is_closing():
+            return False
+        self.transport.write(frame)
+        return True
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +85,7 @@ def make_server(hub: app.Hub, bound: socket.socket, say: Callable[[str], None]) 
     settings = uvicorn.Config(
         application.app,
         loop="auto" if sys.platform == "win32" else "uvloop",
-        ws="websockets-sansio",
+        ws=_Socket,
         ws_per_message_deflate=False,  # it doubles the memory of every connection
         ws_max_size=limits.MESSAGE_BYTES,
         ws_ping_interval=limits.HEARTBEAT_SECONDS,

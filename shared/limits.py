@@ -38,7 +38,7 @@ POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native pa
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 
 # Stops
-SWITCHES = 64  # in force at once; each is some 200 bytes of one entry
+SWITCHES = 32  # playbooks and tools that are stopped at once; each takes some 300 bytes of one entry
 SWITCH_NAME_CHARS = 100  # of what is stopped
 
 # Runs

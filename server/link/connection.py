@@ -1,22 +1,22 @@
 """One agent's connection, from its challenge to its end.
 
-A reader takes one message at a time, a sender empties a bounded queue, and a third task turns the hub's events into
-notices. The first of them to end ends the others. An agent that does not read what it asked for fills its queue and is
-dropped; nobody else waits for it.
+A reader takes one message at a time, and a sender empties a bounded queue. The first of them to end ends the other. An
+agent that does not read what it asked for fills its queue and is dropped; nobody else waits for it. What many are told
+at once is encoded once, and goes past queue and sender where nothing waits there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from server.bus import Event, Subscription
+from server.bus import Event
 from server.link.exchange import Exchange, revoked
 from shared import limits
 from shared.errors import BadInput, Conflict, OutriderError
@@ -26,10 +26,12 @@ from shared.protocol import (
     Message,
     Notice,
     Pull,
+    Pulled,
     Recall,
     Refusal,
     Remember,
     Status,
+    Urgent,
     decode,
     encode,
     refusal,
@@ -53,35 +55,24 @@ class End:
 
 
 class Connection:
-    """Serves one device whose handshake is done. ``jitter_s`` spreads notices so that a fleet does not pull at once."""
+    """Serves one device whose handshake is done. ``first`` is sent before all else."""
 
-    def __init__(
-        self,
-        socket: WebSocket,
-        device: str,
-        exchange: Exchange,
-        events: Subscription,
-        *,
-        jitter_s: float,
-        revoked: bool,
-    ) -> None:
+    def __init__(self, socket: WebSocket, device: str, exchange: Exchange, first: Message) -> None:
         self._socket = socket
         self.device = device
         self._exchange = exchange
-        self._events = events
-        self._jitter_s = jitter_s
-        self._revoked = revoked
+        self._revoked = False
+        self._write_frame: Callable[[bytes], bool] | None = socket.scope["state"].get("write_frame")
         self._queue: asyncio.Queue[str] = asyncio.Queue(limits.SEND_QUEUE)
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
-
-    async def run(self, first: Message) -> None:
-        """Until either side goes. ``first`` is sent before all else."""
         self._offer(first)
-        for part in (self._read(), self._send(), self._notify()):
+        self.stop()
+
+    async def run(self) -> None:
+        """Until either side goes."""
+        for part in (self._read(), self._send()):
             self._start(part)
-        if self._revoked:
-            self._start(self._dismiss(_FAREWELL_SECONDS))
         try:
             end = await asyncio.shield(self._end)
         finally:
@@ -132,7 +123,7 @@ class Connection:
                         self._revoked = True
                         await self._part(asked)
                     else:
-                        self._answer(answer)
+                        self._answer(self._with_stop(answer))
                 case Remember() | Recall() | Forget() as about:
                     self._answer(await asyncio.to_thread(self._exchange.of_memory, self.device, about))
                 case Status() as status:
@@ -144,15 +135,18 @@ class Connection:
         if not (isinstance(message, Refusal) and message.fatal):
             self._offer(message)
         elif message.code == "device.revoked":
-            self._revoke()
+            self.revoke()
         else:
             self.finish(POLICY, message)
 
     # --- down -------------------------------------------------------------------------------------------------
 
     def _offer(self, message: Message) -> None:
+        self._put(encode(message))
+
+    def _put(self, text: str) -> None:
         try:
-            self._queue.put_nowait(encode(message))
+            self._queue.put_nowait(text)
         except asyncio.QueueFull:
             self.finish(SLOW)
 
@@ -166,20 +160,26 @@ class Connection:
                 self.finish(SLOW)
                 return
 
-    async def _notify(self) -> None:
-        async for event in self._events:
-            if event.payload.get("revoked"):
-                self._revoke()
-                continue
-            # Not a secret: it only keeps the fleet from moving as one.
-            await asyncio.sleep(random.random() * self._jitter_s)  # noqa: S311
-            events = [event, *self._events.drain()]
-            self._offer(Notice(topics=sorted({_topic(e) for e in events})))
-            if any(e.payload.get("revoked") for e in events):
-                self._revoke()
-        self.finish(GOING_AWAY)  # the hub is stopping
+    def tell(self, text: str, frame: bytes) -> None:
+        """Send a message whose frame is made already, before what is put into the queue from here on."""
+        if not (self._queue.empty() and self._write_frame is not None and self._write_frame(frame)):
+            self._put(text)
 
-    def _revoke(self) -> None:
+    def stop(self) -> None:
+        """Say what people have stopped for this device. Within the connection its versions never go back: it is asked
+        for in the event loop, and sent in this order."""
+        sealed = self._exchange.switches.stop(self.device)
+        if sealed is not None and not self._revoked:
+            self._offer(Urgent(sealed))
+
+    def _with_stop(self, answer: Pulled | Refusal) -> Pulled | Refusal:
+        """It comes before all else that is pulled, and as it is now: the answer was made in a thread."""
+        sealed = self._exchange.switches.stop(self.device)
+        if sealed is None or isinstance(answer, Refusal):
+            return answer
+        return msgspec.structs.replace(answer, messages=[sealed, *answer.messages])
+
+    def revoke(self) -> None:
         """The device was let go while it is connected: it is told to pull, and what it then gets is its revocation."""
         if not self._revoked:
             self._revoked = True

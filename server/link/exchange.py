@@ -10,6 +10,7 @@ from server.devices import Devices, Pinned
 from server.ingest import Ingest
 from server.memory import Memory
 from server.store import HubLog
+from server.switches import Switches
 from shared.errors import OutriderError, Refused
 from shared.keys import Envelope
 from shared.protocol import (
@@ -33,7 +34,7 @@ FATAL = frozenset({"device.revoked", "device.unknown", "log.fork", "log.rollback
 
 
 class Assigner(Protocol):
-    """Who says which release a device should run; ``releases`` does."""
+    """Who says which release a device should run; ``rollouts`` does."""
 
     def assignment(self, device: str, /) -> Envelope: ...
 
@@ -45,8 +46,9 @@ class Exchange:
     hublog: HubLog
     devices: Devices
     ingest: Ingest
-    releases: Assigner
+    rollouts: Assigner
     memory: Memory
+    switches: Switches
 
     def greet(self, pinned: Pinned, hello: Hello) -> int:
         """How many of the device's entries are held. A revoked device is greeted too: it must hear of it, signed."""
@@ -100,7 +102,7 @@ class Exchange:
 
     def _assignment(self, device: str) -> list[Envelope]:
         try:
-            return [self.releases.assignment(device)]
+            return [self.rollouts.assignment(device)]
         except OutriderError as error:
             if error.code == "release.none":  # nothing is published yet: the device is lent authority all the same
                 return []

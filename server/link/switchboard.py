@@ -1,43 +1,104 @@
-"""All connections of the hub: opened by a handshake, one to a device, closed together."""
+"""All connections of the hub: opened by a handshake, one to a device, told what is new, closed together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.frames import Frame, Opcode
 
-from server.bus import Bus
+from server.bus import Bus, Event, Subscription
 from server.devices import Pinned
 from server.link import handshake
 from server.link.connection import GOING_AWAY, POLICY, REPLACED, TIMED_OUT, Connection, close, receive, replaced
 from server.link.exchange import Exchange
+from server.switches import TOPIC as STOPS
 from shared import limits
 from shared.errors import OutriderError
-from shared.protocol import Hello, Welcome, encode, refusal
+from shared.protocol import Hello, Notice, Welcome, encode, refusal
 
 _log = logging.getLogger("outrider.link")
+_RELEASES, _DEVICE = "releases", "device:"
+_EVENTS = 65_536  # events that may wait; beyond them everybody is told of everything
+_GATHER_SECONDS = 0.02  # the first event is told at once; a burst behind it as one
+_TURN = 256  # connections that are told something of their own before others have their turn
 
 
 class Link:
-    """``jitter_s`` is the most that a notice waits."""
+    """``spread_s`` is the time over which agents are asked to spread their pulls where all of them are told at once."""
 
-    def __init__(self, exchange: Exchange, bus: Bus, *, jitter_s: float) -> None:
+    def __init__(self, exchange: Exchange, bus: Bus, *, spread_s: float) -> None:
         self._exchange = exchange
         self._bus = bus
-        self._jitter_s = jitter_s
+        self._spread_ms = int(spread_s * 1000)
         self._connected: dict[str, Connection] = {}
 
     def router(self) -> APIRouter:
         router = APIRouter()
-        router.add_api_websocket_route("/link", self.serve)
+        router.add_websocket_route("/link", self.serve)
         return router
 
     def close(self) -> None:
         """Let every agent go, as the hub stops. Call it in the event loop."""
         for connection in list(self._connected.values()):
             connection.finish(GOING_AWAY)
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tell the agents what is new, until cancelled. A stop never waits behind other news."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow((STOPS,), self._tell_stops))
+            group.create_task(self._follow((_RELEASES, _DEVICE), self._tell_news))
+
+    async def _follow(self, topics: Iterable[str], tell: Callable[[list[Event], bool], Awaitable[None]]) -> None:
+        with self._bus.subscribe(topics, bound=_EVENTS) as events:
+            async for event in events:
+                try:
+                    await tell([event, *events.drain()], _missed(events))
+                except Exception:  # noqa: BLE001 - a task root: what is told next must not depend on this
+                    _log.exception("agents could not be told what is new")
+
+    async def _tell_stops(self, events: list[Event], missed: bool) -> None:
+        named = {event.payload["device"] for event in events}
+        for number, connection in enumerate(list(self._connected.values())):
+            if missed or "" in named or connection.device in named:
+                connection.stop()
+            if number % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+
+    async def _tell_news(self, events: list[Event], missed: bool) -> None:
+        everybody = missed or any(event.topic == _RELEASES for event in events)
+        own: dict[str, set[str]] = {}
+        for event in events:
+            if event.payload.get("revoked"):
+                self._revoke(event.payload["device"])
+            elif event.topic != _RELEASES:
+                own.setdefault(event.topic.removeprefix(_DEVICE), set()).add(_topic(event))
+        if everybody:
+            topics = sorted({_RELEASES, *(("device", "memory") if missed else ())})
+            self._notice(Notice(topics, self._spread_ms), [one for one in self._connected if one not in own])
+        for device, about in own.items():
+            self._notice(Notice(sorted(about | ({_RELEASES} if everybody else set()))), [device])
+        await asyncio.sleep(_GATHER_SECONDS)
+
+    def _notice(self, notice: Notice, devices: list[str]) -> None:
+        text = encode(notice)
+        frame = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        for device in devices:
+            connection = self._connected.get(device)
+            if connection is not None:
+                connection.tell(text, frame)
+
+    def _revoke(self, device: str) -> None:
+        connection = self._connected.get(device)
+        if connection is not None:
+            connection.revoke()
+
+    # --- one connection -------------------------------------------------------------------------------------------
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, whole."""
@@ -53,7 +114,7 @@ class Link:
             _log.info("refused a connection: %s", error)
             await close(socket, POLICY, refusal(error, fatal=True))
         else:
-            await self._attend(socket, hello, pinned, held)
+            await self._attend(socket, hello, self._welcome(hello, pinned, held))
 
     async def _shake_hands(self, socket: WebSocket) -> tuple[Hello, Pinned, int]:
         hublog = self._exchange.hublog
@@ -65,30 +126,32 @@ class Link:
         held = await asyncio.to_thread(self._exchange.greet, pinned, hello)
         return hello, pinned, held
 
-    async def _attend(self, socket: WebSocket, hello: Hello, pinned: Pinned, held: int) -> None:
+    async def _attend(self, socket: WebSocket, hello: Hello, welcome: Welcome) -> None:
         devices = self._exchange.devices
-        with self._bus.subscribe(("releases", f"device:{hello.device}")) as events:
-            # Read again now that nothing can be missed: it may have been revoked since the handshake.
-            state = (await asyncio.to_thread(devices.pinned, hello.device)).state
-            connection = Connection(
-                socket,
-                hello.device,
-                self._exchange,
-                events,
-                jitter_s=self._jitter_s,
-                revoked=state != "active",
-            )
-            old = self._connected.get(hello.device)
-            if old is not None:
-                old.finish(REPLACED, replaced())
-            self._connected[hello.device] = connection
-            number = devices.arrive(hello)
-            try:
-                await connection.run(self._welcome(hello, pinned, held))
-            finally:
-                if self._connected.get(hello.device) is connection:
-                    del self._connected[hello.device]
-                devices.leave(hello.device, number)
+        connection = Connection(socket, hello.device, self._exchange, welcome)
+        old = self._connected.get(hello.device)
+        if old is not None:
+            old.finish(REPLACED, replaced())
+        self._connected[hello.device] = connection  # from here on it misses nothing that is told
+        number = devices.arrive(hello)
+        try:
+            # Read again now: it may have been revoked since the handshake.
+            if (await asyncio.to_thread(devices.pinned, hello.device)).state != "active":
+                connection.revoke()
+            await connection.run()
+        finally:
+            if self._connected.get(hello.device) is connection:
+                del self._connected[hello.device]
+            devices.leave(hello.device, number)
 
     def _welcome(self, hello: Hello, pinned: Pinned, held: int) -> Welcome:
         return handshake.welcome(hello, held, pinned.acknowledged, self._exchange.hublog.key)
+
+
+def _topic(event: Event) -> str:
+    return "memory" if event.payload.get("memory") else "device"
+
+
+def _missed(events: Subscription) -> bool:
+    missed, events.missed = events.missed, False
+    return missed

@@ -311,6 +311,25 @@ class AnswerRow(Row, table=True):
     applied_seq: int = Field(default=-1, sa_type=BigInteger)
 
 
+class SwitchRow(Row, table=True):
+    """A stop that a person pressed, and who let it go. ``pressed_seq`` and ``released_seq`` are places in the hub's
+    log; -1 while it is in force."""
+
+    __tablename__ = "switches"
+
+    n: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    kind: str
+    name: str
+    by: str
+    at: int = Field(sa_type=BigInteger)
+    reason_code: str
+    pressed_seq: int = Field(sa_type=BigInteger)
+    released_by: str = ""
+    released_at: int = Field(default=0, sa_type=BigInteger)
+    released_seq: int = Field(default=-1, sa_type=BigInteger)
+
+
 class OrderRow(Row, table=True):
     """A person's order about a run, given here. ``given_seq`` is the entry of the hub's log, ``outbox`` the message's
     place in the outbox, ``applied_seq`` the device's entry once the run obeyed."""
@@ -362,3 +381,4 @@ DEVICES, OUTBOX = core(DeviceRow), core(OutboxRow)
 ENTRIES, BODIES, CHECKPOINTS = core(EntryRow), core(BodyRow), core(CheckpointRow)
 RUNS, APPROVALS, ANSWERS, ORDERS = core(RunRow), core(ApprovalRow), core(AnswerRow), core(OrderRow)
 ROLLOUT_EVIDENCE = core(RolloutEvidenceRow)
+SWITCHES = core(SwitchRow)
