@@ -44,6 +44,11 @@ class PublicKey:
         """First 16 hex digits of SHA-256 of the key: enough for a person to compare, not for a machine to trust."""
         return hashlib.sha256(self.raw).hexdigest()[:16]
 
+    @property
+    def verifier(self) -> Ed25519PublicKey:
+        """For other libraries."""
+        return self._key
+
     def verify(self, signature: bytes, message: bytes, *, code: str, what: str) -> None:
         try:
             self._key.verify(signature, message)
@@ -87,6 +92,25 @@ class SigningKey:
 def key_id(name: str, key: PublicKey, kind: bytes = _ED25519) -> bytes:
     """The four bytes that select a verifier: SHA-256(name || 0x0A || type || key)[:4]."""
     return hashlib.sha256(name.encode() + b"\n" + kind + key.raw).digest()[:4]
+
+
+def key_text(name: str, key: PublicKey) -> str:
+    """A named public key on one line (C2SP "verifier key"): ``NAME+HASH+BASE64``. The hash finds out copying errors."""
+    return f"{_name(name)}+{key_id(name, key).hex()}+{b64(_ED25519 + key.raw)}"
+
+
+def read_key_text(text: str) -> tuple[str, PublicKey]:
+    """The name and key in such a line. Raises ``BadInput('key.text')``."""
+    name, _, rest = text.strip().partition("+")
+    hashed, _, coded = rest.partition("+")
+    raw = unb64(coded, what="the public key")
+    if len(raw) != 33 or raw[:1] != _ED25519 or key_id(_name(name), key := PublicKey(raw[1:])).hex() != hashed:
+        raise BadInput(
+            "key.text",
+            f"{text[:80]!r} is not a public key as `outrider keys show` prints it",
+            advice="copy the whole line again: NAME+HASH+BASE64",
+        )
+    return name, key
 
 
 def _name(name: str) -> str:

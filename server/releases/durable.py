@@ -43,6 +43,12 @@ def remove(path: Path) -> None:
         _sync_folder(path.parent)
 
 
+def rename(path: Path, to: Path) -> None:
+    """Put a file in another's place in the same folder, and force that to disk."""
+    path.replace(to)
+    _sync_folder(to.parent)
+
+
 def _sync_folder(path: Path) -> None:
     if os.name != "posix":  # elsewhere a folder cannot be opened to be synced
         return

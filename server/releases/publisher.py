@@ -1,9 +1,13 @@
-"""Publishing: workspace to signed release, its number, its place in the hub's log, and who is to run it.
+"""Publishing: workspace to signed release, its number, its place in the hub's log.
 
-A publish in order: read and check the workspace; note on disk what is about to be published; sign (the repository makes
-it visible in one step at its end); append ``release.published`` to the hub's log; remove the note. A kill in between is
-made good on the next start: if the release became visible it is logged then, else the note is dropped and its number
-stays unused. The log may thus name a release twice (a kill between append and removal), never miss one.
+A publish in two steps. *Propose*: check the workspace, put its files where no list leads to them yet, and keep on disk
+what is to be signed. *Complete*: sign (the repository makes it visible in one step at its end), append
+``release.published`` to the hub's log, close the proposal. Where people sign releases, their signatures are collected
+in between; where the hub does, ``publish`` takes both steps at once. The next root goes the same way (``offer_root``).
+
+A kill in the middle of completing is made good on the next start: what became visible is logged then; else a proposal
+that people signed is open again, and one of the hub's own is dropped and its number stays unused. The log may thus name
+a release twice (a kill between append and closing), never miss one.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ from typing import Protocol
 
 import msgspec
 
-from server.releases import durable
+from server.releases.ceremony import RootChange
 from server.releases.keys import KeyFolder
+from server.releases.proposals import KEPT_US, Proposal, Proposals
 from server.releases.repository import Repository
+from server.releases.state import joined
 from server.releases.workspace import Candidate, read_workspace
 from shared import limits
-from shared.codec import canonical, hex_sha256, parse
+from shared.codec import canonical
 from shared.entries import Draft, ReleasePublished
-from shared.errors import BadInput, Conflict, Unavailable
+from shared.errors import BadInput, Conflict, Refused, Unavailable
 from shared.keys import Envelope, SigningKey
+from shared.offer import Offer, Signature, judge
 from shared.release import Assignment, Manifest, Release, open_release, read_manifest, sign
 
 # An assignment is made anew whenever a device asks. A day bounds how long a captured one could hold a device back.
@@ -45,7 +52,7 @@ class Releases:
 
     def __init__(self, home: Path, hublog: HubLog, *, key: SigningKey, clock: Callable[[], int]) -> None:
         self._workspace = home / "workspace"
-        self._note = home / "repository" / "publishing.json"
+        self._proposals = Proposals(home / "repository" / "proposals")
         self._repository = Repository(home / "repository", KeyFolder(home / "keys" / "tuf"), clock)
         self._hublog = hublog
         self._key = key
@@ -59,40 +66,109 @@ class Releases:
 
     # --- publishing ---------------------------------------------------------------------------------------------
 
-    def publish(self, by: str) -> int:
+    def people_sign(self) -> bool:
+        """Whether a release needs the signatures of people; else the hub's own key is enough."""
+        with self._lock:
+            return self._repository.by_people("policy")
+
+    def publish(self, by: str, *, staged: bool = False) -> int:
         """Publish the workspace as the next release; ``by`` is the user. Returns its number.
 
         Raises ``BadInput`` (the workspace, with file, line and field), ``Conflict('release.unchanged')``,
-        ``Conflict('release.model-changed')``, ``Unavailable`` or ``Tampered`` (keys or repository).
+        ``Conflict('release.model-changed')``, ``Refused('release.needs-people')``, ``Unavailable`` or ``Tampered``
+        (keys or repository).
+        """
+        with self._lock:
+            if self.people_sign():
+                raise Refused(
+                    "release.needs-people",
+                    "people sign this hub's releases",
+                    advice="`outrider hub release propose`, and have the offer signed",
+                )
+            return self.complete(self.propose(read_workspace(self._workspace), by, staged=staged).id, by)
+
+    def propose(self, candidate: Candidate, by: str, *, staged: bool = False) -> Proposal:
+        """Keep a candidate as the next release, to be signed and completed. A number is never used twice.
+
+        Raises ``Conflict('release.unchanged' | 'release.model-changed')``, ``BadInput('release.too-many-files')``.
         """
         with self._lock:
             self.recover()
-            candidate = read_workspace(self._workspace)
             self._refuse_unchanged(candidate)
-            number = self._next_number()
-            manifest = canonical(candidate.manifest(number, self._clock()))
+            number, now = self._next_number(), self._clock()
+            manifest = canonical(candidate.manifest(number, now))
+            offer = Offer("release", number, now, by, manifest.decode(), {}, {})
+            proposal = Proposal(offer.id, offer, staged=staged)
+            self._refuse_too_many(ReleasePublished(number, by, proposal.files, staged))
             files = {"release.json": manifest, **candidate.files}
-            facts = ReleasePublished(number, by, {path: hex_sha256(data) for path, data in files.items()})
-            self._refuse_too_many(facts)
-            durable.write(self._note, canonical(facts))
-            self._repository.add(
-                {f"release/{number}/{path}": data for path, data in files.items()},
-                {model.name: (model.size, model.sha256) for model in candidate.models},
-            )
-            self._log(facts)
-            return number
+            payloads, quorums = self._repository.draft(_targets(number, files), _models(proposal.manifest))
+            return self._put(msgspec.structs.replace(offer, payloads=payloads, quorums=quorums), staged=staged)
+
+    def offer_root(self, change: RootChange, by: str) -> Proposal:
+        """The next root and what it changes, to be signed by the root's keys. Raises ``BadInput('root.change')``."""
+        with self._lock:
+            self.recover()
+            payloads, quorums = self._repository.draft_root(change)
+            version = self._repository.root_version() + 1
+            return self._put(Offer("root", version, self._clock(), by, "", payloads, quorums))
+
+    def add_signature(self, id: str, signature: Signature, by: str) -> Proposal:
+        """Take one person's signature, judged at once; ``by`` is who handed it in.
+
+        Raises ``BadInput('sign.unknown' | 'sign.other-offer')``, ``Refused('sign.not-wanted')``,
+        ``Tampered('sign.wrong')``, ``Conflict('sign.twice' | 'sign.late')``.
+        """
+        with self._lock:
+            proposal = self._open(id)
+            judge(proposal.offer, proposal.signatures, signature)
+            return self._proposals.put(msgspec.structs.replace(proposal, signatures=[*proposal.signatures, signature]))
+
+    def complete(self, id: str, by: str) -> int:
+        """Bring into force what was proposed; the number of the release, or the root's version.
+
+        Raises ``Conflict('sign.missing')`` where signatures are missing, ``Conflict('sign.late')`` where it is closed,
+        or another one was completed first, ``Unavailable`` or ``Tampered`` (keys or repository).
+        """
+        with self._lock:
+            self.recover()
+            proposal = self._open(id)
+            if proposal.missing:
+                lacking = ", ".join(f"{count} for {role}" for role, count in proposal.missing.items())
+                raise Conflict(
+                    "sign.missing", f"signatures are missing: {lacking}", advice="have the offer signed by more people"
+                )
+            proposal = msgspec.structs.replace(proposal, state="completing", completed_by=by)
+            self._carry_out(self._proposals.put(proposal))
+            return proposal.number
+
+    def withdraw(self, id: str, by: str) -> None:
+        """Close a proposal that nobody wants any more."""
+        with self._lock:
+            proposal = self._open(id)
+            self._proposals.close(msgspec.structs.replace(proposal, completed_by=by), "withdrawn")
+
+    def proposals(self) -> list[Proposal]:
+        """What is open, and what was closed in the last month; newest first."""
+        with self._lock:
+            return self._proposals.all()
+
+    def proposal(self, id: str) -> Proposal:
+        """Raises ``BadInput('sign.unknown')``."""
+        with self._lock:
+            return self._proposals.get(id)
 
     def recover(self) -> None:
-        """Make good what a kill in the middle of publishing left. ``publish`` and ``refresh_timestamp`` begin so."""
+        """Make good what a kill in the middle of completing left. Whatever changes releases begins so."""
         with self._lock:
-            if not self._note.exists():
-                return
-            facts = parse(self._note.read_bytes(), ReleasePublished, code="release.note", what=str(self._note))
-            listed = self._repository.listed().get(f"release/{facts.release}/release.json")
-            if listed == facts.files.get("release.json"):
-                self._log(facts)
-            else:
-                durable.remove(self._note)
+            for proposal in self._proposals.all():
+                if proposal.state != "completing":
+                    continue
+                if self._visible(proposal):
+                    self._carry_out(proposal)
+                elif proposal.signatures:
+                    self._proposals.put(msgspec.structs.replace(proposal, state="open", completed_by=""))
+                else:
+                    self._proposals.drop(proposal)
 
     def refresh_timestamp(self) -> bool:
         """Sign anew what has used a third of its life; True if anything was. Call it on start and every hour.
@@ -103,11 +179,6 @@ class Releases:
             self.recover()
             return self._repository.refresh()
 
-    def renew_root(self) -> int:
-        """Sign the next root, with two root keys back in the key folder; see ``Repository.renew_root``."""
-        with self._lock:
-            return self._repository.renew_root()
-
     # --- reading ------------------------------------------------------------------------------------------------
 
     def current(self) -> int:
@@ -116,14 +187,12 @@ class Releases:
 
     def release(self, number: int) -> Release:
         """A published release, read back and checked. Raises ``Unavailable('release.none')`` for an unknown number."""
-        with self._lock:
-            listed = self._repository.listed()
-            manifest = self._manifest(number, listed)
-            files = {
-                path: self._repository.target(f"release/{number}/{path}", sha256)
-                for path, sha256 in manifest.files.items()
-            }
+        manifest, files = self._contents(number)
         return open_release(canonical(manifest), files)
+
+    def files(self, number: int) -> dict[str, bytes]:
+        """The files of a published release as they are, without ``release.json``. Raises as ``release`` does."""
+        return self._contents(number)[1]
 
     def root_bytes(self) -> bytes:
         """The newest root.json: what a device is given to trust when it joins."""
@@ -166,8 +235,56 @@ class Releases:
             raise _none(f"there is no release {number}")
         return read_manifest(self._repository.target(path, listed[path]))
 
+    def _contents(self, number: int) -> tuple[Manifest, dict[str, bytes]]:
+        with self._lock:
+            manifest = self._manifest(number, self._repository.listed())
+            return manifest, self._bytes(number, manifest.files)
+
+    def _bytes(self, number: int, files: dict[str, str]) -> dict[str, bytes]:
+        return {path: self._repository.target(f"release/{number}/{path}", sha256) for path, sha256 in files.items()}
+
+    def _put(self, offer: Offer, *, staged: bool = False) -> Proposal:
+        self._sweep()
+        return self._proposals.put(Proposal(offer.id, offer, staged=staged))
+
+    def _open(self, id: str) -> Proposal:
+        self._sweep()
+        return self._proposals.open(id)
+
+    def _sweep(self) -> None:
+        """Close what can no longer be completed (overtaken, or too old), and forget what is long closed."""
+        for proposal in self._proposals.all():
+            old = self._clock() - proposal.at > KEPT_US
+            if proposal.state == "open":
+                overtaken = proposal.kind == "release" and proposal.number <= self.current()
+                if old or overtaken or not self._repository.fits(proposal.offer):
+                    self._proposals.close(proposal, "superseded")
+            elif old and proposal.state != "completing":
+                self._proposals.drop(proposal)
+
+    def _visible(self, proposal: Proposal) -> bool:
+        if proposal.kind == "root":
+            return self._repository.root_version() >= proposal.number
+        listed = self._repository.listed().get(f"release/{proposal.number}/release.json")
+        return listed == proposal.files["release.json"]
+
+    def _carry_out(self, proposal: Proposal) -> None:
+        ready = joined(proposal.offer, proposal.signatures)
+        if proposal.kind == "root":
+            self._repository.accept_root(ready)
+        else:
+            if not self._visible(proposal):
+                files = _targets(proposal.number, self._bytes(proposal.number, proposal.files))
+                self._repository.add(files, _models(proposal.manifest), ready)
+            facts = ReleasePublished(proposal.number, proposal.completed_by, proposal.files, proposal.staged)
+            self._hublog.append([Draft(facts)])
+        self._proposals.close(proposal, "completed")
+        self._sweep()
+
     def _refuse_unchanged(self, candidate: Candidate) -> None:
         number = self.current()
+        if self._repository.people_are_due():
+            return  # the same again, signed anew before it expires
         if number and candidate.same_as(self._manifest(number, self._repository.listed())):
             raise Conflict(
                 "release.unchanged",
@@ -184,9 +301,13 @@ class Releases:
                 advice="remove prompt versions and playbooks that are no longer used",
             )
 
-    def _log(self, facts: ReleasePublished) -> None:
-        self._hublog.append([Draft(facts)])
-        durable.remove(self._note)
+
+def _targets(number: int, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"release/{number}/{path}": data for path, data in files.items()}
+
+
+def _models(manifest: Manifest) -> dict[str, tuple[int, str]]:
+    return {name: listed for model in manifest.models for name, listed in model.targets.items()}
 
 
 def _none(said: str) -> Unavailable:

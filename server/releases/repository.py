@@ -14,15 +14,12 @@ the hub's back is not given a good signature.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf builds its __all__ from names mypy cannot follow
-    DelegatedRole,
-    Delegations,
-    Key,
     Metadata,
     MetaFile,
     Root,
@@ -33,29 +30,16 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf builds its _
     Timestamp,
 )
 
-from server.releases import durable
-from server.releases.keys import ROOT_THRESHOLD, KeyFolder
+from server.releases import ceremony, durable
+from server.releases.keys import KeyFolder
+from server.releases.state import HASHES, LIFETIME, LISTS, PATHS, RENEW_AFTER, State, payload, unsigned, version_of
 from shared.codec import hex_sha256
-from shared.errors import Conflict, OutriderError, Refused, Tampered, Unavailable
+from shared.errors import Conflict, OutriderError, Tampered, Unavailable
+from shared.offer import Offer, Quorum
 
-# How long each role's signature holds. The timestamp is what stops a device from being shown an old repository as if
-# it were new, so it is the short one. A week, renewed by the running hub when a third is used: a hub that stands still
-# over a long weekend strands nobody, and a frozen copy is found out within a week. The others are renewed in the same
-# way and only bound how long a stolen key is useful; the root needs people with keys in their hands, hence years.
-LIFETIME = {
-    "timestamp": timedelta(days=7),
-    "snapshot": timedelta(days=30),
-    "targets": timedelta(days=365),
-    "policy": timedelta(days=365),
-    "model": timedelta(days=365),
-    "root": timedelta(days=3 * 365),
-}
-RENEW_AFTER = 1 / 3
-
-# TUF's wildcard does not cross a slash: files of a release stand directly in its folder or one folder below.
-PATHS = {"policy": ["release/*/*", "release/*/*/*"], "model": ["models/*"]}
-_HASHES = ["sha256"]
-_LISTS = ("targets", "policy", "model")
+Payloads = dict[str, str]  # role to the exact bytes that are signed
+Quorums = dict[str, list[Quorum]]
+Ready = dict[str, Metadata[Any]]  # role to what people signed
 
 
 class Repository:
@@ -87,66 +71,107 @@ class Repository:
             )
         self._keys.make_all()
         signers = self._keys.root_signers()
-        root = self._make_root(1, {signer.public_key.keyid: signer.public_key for signer in signers})
-        self._sign_root(root, signers)
-        lists = {role: _unsigned(Targets()) for role in _LISTS}
-        lists["targets"].signed.delegations = self._delegations()
-        state = _State(root, _unsigned(Timestamp()), _unsigned(Snapshot()), lists)
-        self._commit(state, set(_LISTS))
+        root, targets = ceremony.first(signers, self._keys)
+        state = State(root, unsigned(Timestamp()), unsigned(Snapshot()), {role: unsigned(Targets()) for role in LISTS})
+        state.lists["targets"] = Metadata(targets)
+        ready: Ready = {"root": Metadata(root), "targets": Metadata(targets)}
+        for held in ready.values():
+            held.signed.expires = self._now() + LIFETIME["root"]
+            for signer in signers:
+                held.sign(signer, append=True)
+        self._commit(state, set(LISTS), ready)
 
-    def add(self, files: dict[str, bytes], models: dict[str, tuple[int, str]]) -> None:
-        """List ``files`` (target path to bytes) and ``models`` (name to length and hex SHA-256), all or none."""
+    def draft(self, files: dict[str, bytes], models: dict[str, tuple[int, str]]) -> tuple[Payloads, Quorums]:
+        """Put ``files`` (target path to bytes) on disk, where no list leads to them yet; the lists that people must
+        sign to have them and ``models`` (name to length and hex SHA-256) listed. None where the hub signs by itself.
+
+        Raises ``Conflict('release.model-changed')``.
+        """
         state = self._load()
-        changed = {"policy"}
-        for name, (length, sha256) in models.items():
-            path = f"models/{name}"
-            held = state.lists["model"].signed.targets.get(path)
-            if held is not None and (held.length, held.hashes) != (length, {"sha256": sha256}):
-                raise Conflict(
-                    "release.model-changed",
-                    f"an earlier release lists other bytes as the model {name!r}",
-                    advice="give the new file a name of its own; devices may still run the old one",
-                )
-            if held is None:
-                state.lists["model"].signed.targets[path] = TargetFile(length, {"sha256": sha256}, path)
-                changed.add("model")
+        changed = self._list(state, files, models)
         for path, data in files.items():
             folder, _, name = path.rpartition("/")
             durable.write(self._targets / folder / f"{hex_sha256(data)}.{name}", data)
-            state.lists["policy"].signed.targets[path] = TargetFile.from_data(path, data, _HASHES)
-        self._commit(state, changed)
+        payloads = {}
+        for role in sorted(changed):
+            if state.by_people(role):
+                payloads[role] = self._next(role, state.lists[role].signed)
+        return payloads, {role: [state.quorum(role)] for role in payloads}
+
+    def add(self, files: dict[str, bytes], models: dict[str, tuple[int, str]], ready: Ready) -> None:
+        """List what was drafted, all or none. ``ready`` are the lists that people signed."""
+        state = self._load()
+        self._commit(state, self._list(state, files, models), ready)
+
+    def draft_root(self, change: ceremony.RootChange) -> tuple[Payloads, Quorums]:
+        """The next root and the lists that must be signed with it; the hub's new keys wait in its key folder."""
+        state = self._load()
+        before = state.quorum("root"), {role: state.quorum(role) for role in PATHS}
+        ceremony.apply(state, change, self._keys)
+        payloads = {
+            role: self._next(role, state.root if role == "root" else state.lists[role].signed)
+            for role in ("root", "targets")
+        }
+        quorums = {"root": [before[0]], "targets": [state.quorum("targets")]}
+        if state.quorum("root") != before[0]:
+            quorums["root"].append(state.quorum("root"))
+        for role in PATHS:
+            # Who signs has changed: the list as it stands is not theirs.
+            if state.by_people(role) and state.quorum(role) != before[1][role]:
+                payloads[role] = self._next(role, state.lists[role].signed)
+                quorums[role] = [state.quorum(role)]
+        return payloads, quorums
+
+    def accept_root(self, ready: Ready) -> None:
+        """Bring a root that enough people signed into force. Done again after a kill, it ends what was begun."""
+        root = cast("Root", ready["root"].signed)
+        try:
+            state = self._load(self._root(root.version - 1))
+        except Tampered:
+            if self._root().version != root.version:
+                raise
+            state = self._load()  # the timestamp was replaced before the kill
+        if state.version("targets") < ready["targets"].signed.version:
+            state.root = root
+            state.lists["targets"] = ready["targets"]
+            self._commit(state, ready.keys() & LISTS | {role for role in PATHS if not state.by_people(role)}, ready)
+        self._keys.tidy(
+            {
+                role: state.delegator(role).get_delegated_role(role).keyids
+                for role in (*PATHS, "snapshot", "timestamp")
+                if not state.by_people(role)
+            }
+        )
+
+    def fits(self, offer: Offer) -> bool:
+        """Whether what an offer would have signed still follows what is in force."""
+        state = self._load()
+        for role, text in offer.payloads.items():
+            if version_of(text) != state.version(role) + 1:
+                return False
+        return offer.kind == "root" or offer.quorums == {role: [state.quorum(role)] for role in offer.payloads}
+
+    def by_people(self, role: str) -> bool:
+        return self._load().by_people(role)
+
+    def people_are_due(self) -> bool:
+        """Whether people should sign the list of releases anew, though nothing changed."""
+        state = self._load()
+        return state.by_people("policy") and self._due("policy", state.lists["policy"].signed)
 
     def refresh(self) -> bool:
         """Sign anew what has used a third of its life; True if anything was signed. Call it on start and hourly."""
         state = self._load()
-        due = {role for role in _LISTS if self._due(role, state.lists[role].signed)}
+        due = {role for role in LISTS if not state.by_people(role) and self._due(role, state.lists[role].signed)}
         renew = due or self._due("snapshot", state.snapshot.signed) or self._due("timestamp", state.timestamp.signed)
         if renew:
-            self._commit(state, due, snapshot=self._due("snapshot", state.snapshot.signed))
+            self._commit(state, due, {}, snapshot=self._due("snapshot", state.snapshot.signed))
         return bool(renew)
 
-    def renew_root(self) -> int:
-        """Sign the next root with the root keys in the key folder; other keys found there take effect. The new version.
-
-        Raises ``Refused('release.root-offline')`` unless two of the present root's keys are in the folder.
-        """
-        newest = self._root()
-        state = self._last_sound(newest.version)
-        signers = [s for s in self._keys.root_signers() if s.public_key.keyid in newest.roles["root"].keyids]
-        if len(signers) < ROOT_THRESHOLD:
-            raise Refused(
-                "release.root-offline",
-                f"{ROOT_THRESHOLD} root keys are needed in {self._keys.folder}",
-                advice="bring two root keys back to the folder, renew, and take them away again",
-            )
-        root_keys = {keyid: newest.keys[keyid] for keyid in newest.roles["root"].keyids}
-        state.root = self._make_root(newest.version + 1, root_keys)
-        state.lists["targets"].signed.delegations = self._delegations()
-        self._sign_root(state.root, signers)
-        self._commit(state, set(_LISTS))
-        return int(state.root.version)
-
     # --- reading ------------------------------------------------------------------------------------------------
+
+    def root_version(self) -> int:
+        return int(self._root().version)
 
     def root_bytes(self) -> bytes:
         return _read(self._metadata / f"{self._root().version}.root.json")
@@ -191,67 +216,78 @@ class Repository:
 
     # --- within -------------------------------------------------------------------------------------------------
 
-    def _commit(self, state: _State, changed: set[str], *, snapshot: bool = True) -> None:
-        """Sign and write: the changed lists, the snapshot, and last the timestamp, which makes them visible."""
-        for role in _LISTS:
+    def _list(self, state: State, files: dict[str, bytes], models: dict[str, tuple[int, str]]) -> set[str]:
+        """Put files and models into the lists; the roles whose lists changed."""
+        changed = {"policy"}
+        listed = state.lists["model"].signed.targets
+        for name, (length, sha256) in models.items():
+            path = f"models/{name}"
+            if path not in listed:
+                listed[path] = TargetFile(length, {"sha256": sha256}, path)
+                changed.add("model")
+            elif (listed[path].length, listed[path].hashes) != (length, {"sha256": sha256}):
+                raise Conflict(
+                    "release.model-changed",
+                    f"an earlier release lists other bytes as the model {name!r}",
+                    advice="give the new file a name of its own; devices may still run the old one",
+                )
+        for path, data in files.items():
+            state.lists["policy"].signed.targets[path] = TargetFile.from_data(path, data, HASHES)
+        if state.by_people("model") and self._due("model", state.lists["model"].signed):
+            changed.add("model")
+        return changed
+
+    def _next(self, role: str, signed: Root | Targets) -> str:
+        signed.version += 1
+        signed.expires = self._now() + LIFETIME[role]
+        return payload(signed)
+
+    def _commit(self, state: State, changed: set[str], ready: Ready | None = None, *, snapshot: bool = True) -> None:
+        """Sign and write: the changed lists, the snapshot, a new root, last the timestamp, which makes them visible.
+
+        What people sign comes in ``ready``, and is checked before anything is written.
+        """
+        ready = ready or {}
+        self._check(state, ready)
+        state.lists |= {role: held for role, held in ready.items() if role in LISTS}
+        for role in LISTS:
             if role in changed:
                 held = state.lists[role]
-                data = self._sign(role, held, state.delegator(role))
+                data = ready[role].to_bytes() if role in ready else self._sign(role, held, state.delegator(role))
                 durable.write(self._metadata / f"{held.signed.version}.{role}.json", data)
-                state.snapshot.signed.meta[f"{role}.json"] = MetaFile.from_data(held.signed.version, data, _HASHES)
+                state.snapshot.signed.meta[f"{role}.json"] = MetaFile.from_data(held.signed.version, data, HASHES)
         if changed or snapshot:
             data = self._sign("snapshot", state.snapshot, state.root)
             version = state.snapshot.signed.version
             durable.write(self._metadata / f"{version}.snapshot.json", data)
-            state.timestamp.signed.snapshot_meta = MetaFile.from_data(version, data, _HASHES)
+            state.timestamp.signed.snapshot_meta = MetaFile.from_data(version, data, HASHES)
         data = self._sign("timestamp", state.timestamp, state.root)
+        if "root" in ready:
+            durable.write(self._metadata / f"{state.root.version}.root.json", ready["root"].to_bytes())
         durable.write(self._metadata / "timestamp.json", data)
+
+    def _check(self, state: State, ready: Ready) -> None:
+        """That enough of the right people signed each: their files lay on this disk since they were judged."""
+        try:
+            for role, held in ready.items():
+                if role == "root" and held.signed.version > 1:
+                    self._root(held.signed.version - 1).verify_delegate(role, held.signed_bytes, held.signatures)
+                delegator = ready["targets"].signed if role in PATHS and "targets" in ready else state.delegator(role)
+                delegator.verify_delegate(role, held.signed_bytes, held.signatures)
+        except (RepositoryError, ValueError) as error:
+            raise _damaged(f"too few of the right people have signed: {error}") from error
 
     def _sign(self, role: str, held: Metadata[Any], delegator: Root | Targets) -> bytes:
         held.signed.version += 1
         held.signed.expires = self._now() + LIFETIME[role]
-        held.sign(self._keys.signer(role))
-        try:
-            delegator.verify_delegate(role, held.signed_bytes, held.signatures)
-        except (RepositoryError, ValueError) as error:
-            raise Unavailable(
-                "release.key-wrong",
-                f"{role}.key is not the key that the repository names",
-                advice="restore the right key file from the backup",
-            ) from error
+        held.sign(self._keys.signer(role, delegator.get_delegated_role(role).keyids))
         return held.to_bytes()
 
-    def _sign_root(self, root: Root, signers: list[Any]) -> None:
-        root.expires = self._now() + LIFETIME["root"]
-        held = Metadata(root)
-        for signer in signers:
-            held.sign(signer, append=True)
-        root.verify_delegate("root", held.signed_bytes, held.signatures)
-        durable.write(self._metadata / f"{root.version}.root.json", held.to_bytes())
-
-    def _make_root(self, version: int, root_keys: dict[str, Key]) -> Root:
-        root = Root(version=version, consistent_snapshot=True)
-        for key in root_keys.values():
-            root.add_key(key, "root")
-        root.roles["root"].threshold = ROOT_THRESHOLD
-        for role in ("targets", "snapshot", "timestamp"):
-            root.add_key(self._keys.signer(role).public_key, role)
-        return root
-
-    def _delegations(self) -> Delegations:
-        keys = {role: self._keys.signer(role).public_key for role in PATHS}
-        # Terminating: about what one role may publish, no role after it is asked.
-        roles = {
-            role: DelegatedRole(role, [keys[role].keyid], threshold=1, terminating=True, paths=list(paths))
-            for role, paths in PATHS.items()
-        }
-        return Delegations(keys={key.keyid: key for key in keys.values()}, roles=roles)
-
-    def _load(self, root: Root | None = None) -> _State:
+    def _load(self, root: Root | None = None) -> State:
         """Everything the timestamp leads to, verified from the root down; not its expiry, which is renewed here."""
         root = root or self._root()
         lists, snapshot, timestamp = self._unchecked()
-        state = _State(root, timestamp, snapshot, lists)
+        state = State(root, timestamp, snapshot, lists)
         try:
             root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)
             root.verify_delegate("snapshot", snapshot.signed_bytes, snapshot.signatures)
@@ -261,21 +297,12 @@ class Repository:
             raise _damaged(f"the repository's own signatures do not hold: {error}") from error
         return state
 
-    def _last_sound(self, newest: int) -> _State:
-        """The state under the newest root that vouches for it: a renewal cut short may leave a root that does not."""
-        for version in range(newest, 1, -1):
-            try:
-                return self._load(self._root(version))
-            except Tampered:
-                continue
-        return self._load(self._root(1))
-
     def _unchecked(self) -> tuple[dict[str, Metadata[Targets]], Metadata[Snapshot], Metadata[Timestamp]]:
         timestamp = cast("Metadata[Timestamp]", self._metadata_file("timestamp.json", Timestamp))
         version = timestamp.signed.snapshot_meta.version
         snapshot = cast("Metadata[Snapshot]", self._metadata_file(f"{version}.snapshot.json", Snapshot))
         lists = {}
-        for role in _LISTS:
+        for role in LISTS:
             meta = snapshot.signed.meta.get(f"{role}.json")
             if meta is None:
                 raise _damaged(f"the snapshot does not list {role}")
@@ -314,31 +341,6 @@ class Repository:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock() // 1_000_000, UTC)
-
-
-class _State:
-    """The repository as the timestamp shows it, in memory, to be changed and committed."""
-
-    def __init__(
-        self,
-        root: Root,
-        timestamp: Metadata[Timestamp],
-        snapshot: Metadata[Snapshot],
-        lists: dict[str, Metadata[Targets]],
-    ) -> None:
-        self.root = root
-        self.timestamp = timestamp
-        self.snapshot = snapshot
-        self.lists = lists
-
-    def delegator(self, role: str) -> Root | Targets:
-        return self.root if role == "targets" else self.lists["targets"].signed
-
-
-def _unsigned(signed: Signed) -> Metadata[Any]:
-    """New metadata before its first signing, which makes it version 1."""
-    signed.version = 0
-    return Metadata(signed)
 
 
 def _read(path: Path) -> bytes:
