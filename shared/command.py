@@ -27,6 +27,7 @@ ABOUT = {
     "audit": "Verify a log offline.",
     "mcp": "Offer the agent's guarded tools to an assistant that speaks MCP.",
     "memory": "See and fill the agent's memory.",
+    "panel": "See and steer this computer's agent in a browser.",
     "model": "See and fetch the models an agent may run.",
     "doctor": "Check this installation and say what to mend.",
 }
