@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from server.config import HubConfig
 from server.embedding.commands import embedder
+from server.model_commands import model
+from server.rollout_commands import rollout
 from shared import command
 from shared.errors import BadInput
 
@@ -29,6 +31,8 @@ hub.add_typer(device, name="device")
 hub.add_typer(memory, name="memory")
 hub.add_typer(door, name="door")
 hub.add_typer(embedder, name="embedder")
+hub.add_typer(model, name="model")
+hub.add_typer(rollout, name="rollout")
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
@@ -135,12 +139,19 @@ def user_add(
 
 
 @release.command("publish")
-def release_publish(home: Home = None, as_json: Json = False) -> None:
+def release_publish(
+    home: Home = None,
+    staged: Annotated[
+        bool, typer.Option("--staged", help="For nobody yet: outrider hub rollout start gives it out in stages.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check HOME/workspace, sign it as the next release, and tell the agents."""
     from server.admin import Operator
 
-    number = Operator(_config(home)).publish()
-    _show(as_json, {"release": number}, f"release {number} is published")
+    done = Operator(_config(home)).publish(staged=staged)
+    waits = f"release {done['release']} waits for signatures: proposal {done['proposal']}"
+    _show(as_json, done, waits if done["proposal"] else f"release {done['release']} is published")
 
 
 @device.command("list")

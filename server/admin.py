@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from server.config import ADDRESS_FILE, ADMIN_FILE, HubConfig
 from shared.errors import KINDS, BadInput, Conflict, OutriderError, Unavailable
 
@@ -90,8 +92,10 @@ class Operator:
     def token(self, ttl_s: int) -> str:
         return str(self._do("POST", "token", {"ttl_s": ttl_s})["token"])
 
-    def publish(self) -> int:
-        return int(self._do("POST", "publish", {})["release"])
+    def publish(self, *, staged: bool = False) -> dict[str, Any]:
+        """``release`` is its number; ``proposal`` is not empty while people must still sign it."""
+        done: dict[str, Any] = self._do("POST", "publish", {"staged": staged})
+        return done
 
     def add_user(self, name: str, password: str, roles: list[str]) -> None:
         self._do("POST", "users", {"name": name, "password": password, "roles": roles})
@@ -108,9 +112,19 @@ class Operator:
         done: dict[str, Any] = self._do("POST", "memory", {"act": act} | given)
         return done
 
+    def model(self, act: str, **given: Any) -> dict[str, Any]:
+        """An order about models: the fields of ``ModelOrder``."""
+        done: dict[str, Any] = self._do("POST", "model", {"act": act} | given)
+        return done
+
     def door(self, act: str, **given: str | int | list[str]) -> dict[str, Any]:
         """An order about tokens of documents: the fields of ``DoorOrder``."""
         done: dict[str, Any] = self._do("POST", "door", {"act": act} | given)
+        return done
+
+    def rollout(self, act: str, **given: Any) -> dict[str, Any]:
+        """An order about rollouts: the fields of ``RolloutOrder``."""
+        done: dict[str, Any] = self._do("POST", "rollout", {"act": act} | given)
         return done
 
     def _do(self, method: str, what: str, body: dict[str, Any] | None) -> Any:
@@ -145,7 +159,8 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
         case "token":
             return {"token": hub.devices.issue_token(OPERATOR, body["ttl_s"])}
         case "publish":
-            return {"release": hub.releases.publish(OPERATOR)}
+            done = hub.authoring.publish_folder(OPERATOR, staged=body["staged"])
+            return {"release": done.release, "proposal": done.proposal}
         case "users":
             hub.users.add(body["name"], body["password"], body["roles"])
         case "revoke":
@@ -154,13 +169,27 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
             from server.memory import MemoryOrder, carry_out
 
             return carry_out(hub.memory, MemoryOrder(**body), OPERATOR)
+        case "model":
+            from server import models
+
+            return models.carry_out(hub.models, msgspec.convert(body, models.ModelOrder), OPERATOR)
         case "door":
             from server import doors
 
             return doors.carry_out(hub.doors, doors.DoorOrder(**body), OPERATOR)
+        case "rollout":
+            return _roll_out(hub, body)
         case "devices":
             return [vars(device) for device in hub.devices.list()]
     return {}
+
+
+def _roll_out(hub: Hub, body: dict[str, Any]) -> Any:
+    from server import rollouts
+    from shared.codec import parse
+
+    order = parse(json.dumps(body), rollouts.RolloutOrder, code="http.body", what="the request")
+    return rollouts.carry_out(hub.rollouts, order, OPERATOR, ("admin",))
 
 
 def _ask(home: Path, method: str, what: str, body: dict[str, Any] | None) -> Any:

@@ -24,23 +24,33 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from server import web
+from server.authoring import Authoring
 from server.bus import Bus
 from server.devices import Devices
 from server.doors import DoorOrder, Doors
 from server.doors import carry_out as carry_out_door
 from server.memory import Memory, MemoryOrder, carry_out
+from server.models import ModelOrder, Models
+from server.models import carry_out as carry_out_model
 from server.releases import Releases
+from server.rollouts import RolloutOrder, Rollouts
+from server.rollouts import carry_out as carry_out_rollout
 from server.users import Users
 from shared.codec import parse
 from shared.errors import BadInput, Refused
 from shared.protocol import Join
 
 _BODY_BYTES = 16 * 1024
+_ORDER_BYTES = 1024 * 1024  # of an order that carries smoke cases
 T = TypeVar("T")
 
 
 class TokenWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl_s: int
+
+
+class PublishWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    staged: bool = False
 
 
 class UserWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +74,9 @@ class Api:
     admin_token: str
     memory: Memory
     doors: Doors
+    rollouts: Rollouts
+    models: Models
+    authoring: Authoring
     operator: str = "operator"
 
     def router(self) -> APIRouter:
@@ -75,7 +88,9 @@ class Api:
         router.add_api_route("/api/admin/revoke", self.revoke, methods=["POST"])
         router.add_api_route("/api/admin/devices", self.list_devices, methods=["GET"])
         router.add_api_route("/api/admin/memory", self.order_memory, methods=["POST"])
+        router.add_api_route("/api/admin/model", self.order_model, methods=["POST"])
         router.add_api_route("/api/admin/door", self.order_door, methods=["POST"])
+        router.add_api_route("/api/admin/rollout", self.order_rollout, methods=["POST"])
         router.add_api_route("/healthz", self.health, methods=["GET"])
         return router
 
@@ -96,9 +111,9 @@ class Api:
 
     async def publish(self, request: Request) -> Response:
         self._check(request)
-        number = await asyncio.to_thread(self.releases.publish, self.operator)
-        self.bus.publish("releases", {"release": number})
-        return JSONResponse({"release": number})
+        asked = await _read(request, PublishWanted)
+        done = await asyncio.to_thread(lambda: self.authoring.publish_folder(self.operator, staged=asked.staged))
+        return JSONResponse({"release": done.release, "proposal": done.proposal})
 
     async def add_user(self, request: Request) -> Response:
         self._check(request)
@@ -122,10 +137,20 @@ class Api:
         order = await _read(request, MemoryOrder)
         return JSONResponse(await asyncio.to_thread(carry_out, self.memory, order, self.operator))
 
+    async def order_model(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, ModelOrder, _ORDER_BYTES)
+        return JSONResponse(await asyncio.to_thread(carry_out_model, self.models, order, self.operator))
+
     async def order_door(self, request: Request) -> Response:
         self._check(request)
         order = await _read(request, DoorOrder)
         return JSONResponse(await asyncio.to_thread(carry_out_door, self.doors, order, self.operator))
+
+    async def order_rollout(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, RolloutOrder)
+        return JSONResponse(await asyncio.to_thread(carry_out_rollout, self.rollouts, order, self.operator, ("admin",)))
 
     def _check(self, request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -133,13 +158,13 @@ class Api:
             raise Refused("admin.token", "that is not this hub's admin token", advice="run the command as its owner")
 
 
-async def _read(request: Request, kind: type[T]) -> T:
-    """The body as ``kind``, read no further than it may be long."""
+async def _read(request: Request, kind: type[T], most: int = _BODY_BYTES) -> T:
+    """The body as ``kind``, read no further than it may be long: ``most`` bytes."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _BODY_BYTES:
-            raise BadInput("http.too-large", "the request is too large", advice=f"send at most {_BODY_BYTES} bytes")
+        if len(body) > most:
+            raise BadInput("http.too-large", "the request is too large", advice=f"send at most {most} bytes")
     return parse(body, kind, code="http.body", what="the request")
 
 

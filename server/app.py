@@ -98,7 +98,7 @@ def open_hub(config: HubConfig, clock: Callable[[], int] = now_us) -> Iterator[H
 def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     hublog = HubLog(store, clock=clock, random=secrets.token_bytes)
     bus = Bus()
-    releases = Releases(config.home, hublog, key=hublog.key, clock=clock)
+    releases = Releases(config.home, hublog, clock=clock, staged=config.rollout == "staged")
     record = Record(store, clock)
     telemetry = Telemetry(store, config, origin=hublog.origin, clock=clock)
     memory = Memory(hublog, bus)
@@ -130,6 +130,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
             people=users.list,
             devices=lambda: [device.id for device in devices.list()],
             sign_offs=config.sign_offs,
+            staged=config.rollout == "staged",
         ),
         access=Access(hublog),
     )
@@ -162,6 +163,7 @@ def build(hub: Hub, port: int) -> Application:
         hub.doors,
         hub.rollouts,
         models=hub.models,
+        authoring=hub.authoring,
     )
     index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
     hub.memory.watch(index.wake)

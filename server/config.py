@@ -7,6 +7,7 @@ Read once, at the start, from arguments and ``OUTRIDER_HUB_*`` variables, and pa
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,11 @@ class HubConfig(BaseSettings):
     notice_jitter_ms: int = Field(default=200, ge=0)
 
     embedder: Path | None = None
+
+    rollout: Literal["all", "staged"] = "all"
+    rollout_seconds: int = Field(default=60, ge=1, le=3600)
+    sign_offs: int = Field(default=0, ge=0, le=9)
+    model_bytes: int = Field(default=16_000_000_000, ge=1)
 
     otlp_endpoint: str = ""
     otlp_seconds: int = Field(default=30, ge=1, le=3600)

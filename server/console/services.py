@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from server.approvals import Approvals
+    from server.authoring import Access, Authoring
     from server.bus import Bus
     from server.devices import Devices
     from server.doors import Doors
     from server.embedding.index import TeamIndex
     from server.ingest import Record
     from server.memory import Memory
+    from server.models import Models
     from server.orders import Orders
     from server.releases import Releases
+    from server.rollouts import Rollouts
     from server.users import Users
 
 
@@ -47,8 +50,12 @@ class Services:
     approvals: Approvals
     orders: Orders
     memory: Memory
+    models: Models
     doors: Doors
     releases: Releases
+    rollouts: Rollouts
+    authoring: Authoring
+    access: Access
     bus: Bus
     hub: HubInfo
     clock: Callable[[], int]

@@ -29,12 +29,8 @@ from shared import limits
 from shared.codec import canonical
 from shared.entries import Draft, ReleasePublished
 from shared.errors import BadInput, Conflict, Refused, Unavailable
-from shared.keys import Envelope, SigningKey
 from shared.offer import Offer, Signature, judge
-from shared.release import Assignment, Manifest, Release, open_release, read_manifest, sign
-
-# An assignment is made anew whenever a device asks. A day bounds how long a captured one could hold a device back.
-ASSIGNMENT_US = 24 * 3600 * 1_000_000
+from shared.release import Manifest, Release, open_release, read_manifest
 
 
 class HubLog(Protocol):
@@ -45,18 +41,19 @@ class HubLog(Protocol):
 
 
 class Releases:
-    """The hub's releases. ``key`` signs assignments, ``clock()`` is microseconds since 1970 UTC.
+    """The hub's releases. ``clock()`` is microseconds since 1970 UTC; where ``staged``, every release is published for
+    nobody until its rollout starts.
 
     One process at a time, by the hub's lock; within it, any thread.
     """
 
-    def __init__(self, home: Path, hublog: HubLog, *, key: SigningKey, clock: Callable[[], int]) -> None:
+    def __init__(self, home: Path, hublog: HubLog, *, clock: Callable[[], int], staged: bool = False) -> None:
         self._workspace = home / "workspace"
         self._proposals = Proposals(home / "repository" / "proposals")
         self._repository = Repository(home / "repository", KeyFolder(home / "keys" / "tuf"), clock)
         self._hublog = hublog
-        self._key = key
         self._clock = clock
+        self._staged = staged
         self._lock = threading.RLock()
 
     def init_repository(self) -> None:
@@ -95,6 +92,7 @@ class Releases:
         with self._lock:
             self.recover()
             self._refuse_unchanged(candidate)
+            staged = staged or self._staged
             number, now = self._next_number(), self._clock()
             manifest = canonical(candidate.manifest(number, now))
             offer = Offer("release", number, now, by, manifest.decode(), {}, {})
@@ -208,14 +206,6 @@ class Releases:
         """When each role's signature ends (microseconds since 1970 UTC). Only ``root`` needs a person to renew it."""
         with self._lock:
             return self._repository.expiries()
-
-    def assignment(self, device: str) -> Envelope:
-        """The signed order to run the newest release. Raises ``Unavailable('release.none')`` before the first one."""
-        number = self.current()
-        if not number:
-            raise _none("no release is published yet")
-        now = self._clock()
-        return sign(Assignment(device, number, now, now + ASSIGNMENT_US), self._key)
 
     # --- within -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,12 @@ The rules are ``shared.rollout``'s; here they meet the hub's log, the record of 
 
 from __future__ import annotations
 
-from server.rollouts.room import HUB, Course, Event, Rollouts, Told
+from server.rollouts.cohorts import Cohort, Placed, cohorts
+from server.rollouts.orders import RolloutOrder, Wanted, carry_out, planned
+from server.rollouts.room import HUB, Rollouts
+from server.rollouts.told import Course, Event, Told
 
-__all__ = ["HUB", "Course", "Event", "Rollouts", "Told"]
+__all__ = [
+    "HUB", "Cohort", "Course", "Event", "Placed", "RolloutOrder", "Rollouts", "Told", "Wanted", "carry_out", "cohorts",
+    "planned",
+]  # fmt: skip

@@ -3,16 +3,12 @@
 What is so follows from the hub's own log alone: releases published, rollouts and what became of them, pins. It is
 folded again at every start, and further with whatever is appended, so a kill at any moment leaves no doubt. Evidence is
 counted in a table of its own, because it is derived from the devices' logs.
-
-A release that is published for all counts at once, unless a rollout is under way; then, as one that was published
-``staged``, it is for nobody until its own rollout starts. The very first has nothing to be compared with.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import select
@@ -20,11 +16,13 @@ from sqlalchemy import select
 from server.bus import Bus
 from server.devices import DeviceView
 from server.rollouts import tally
+from server.rollouts.cohorts import Placed, placed
+from server.rollouts.told import TYPES, Course, Event, Told
 from server.store import HubLog
 from server.store.tables import HUB_ENTRIES
 from shared import entries as e
 from shared import rollout as r
-from shared.entries import FACTS, Draft, Facts
+from shared.entries import Draft, Facts
 from shared.errors import BadInput, Conflict, Unavailable
 from shared.keys import Envelope
 from shared.release import Assignment, Release, sign
@@ -32,7 +30,6 @@ from shared.release import Assignment, Release, sign
 # An assignment is made anew whenever a device asks. A day bounds how long a captured one could hold a device back.
 ASSIGNMENT_US = 24 * 3600 * 1_000_000
 HUB = "hub"  # who acts where the evidence does
-_TYPES = sorted({name for (name, _), kind in FACTS.items() if issubclass(kind, (e.ReleasePublishedV1, *r.OF_ROLLOUTS))})
 
 
 class Library(Protocol):
@@ -49,44 +46,6 @@ class Fleet(Protocol):
     def list(self) -> Sequence[DeviceView]: ...
 
     def get(self, device: str, /) -> DeviceView: ...
-
-
-@dataclass(frozen=True)
-class Event:
-    """An entry of the hub's log about a rollout."""
-
-    at: int
-    facts: Facts
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the hub's log says, as far as it was read. ``current`` is the release published for all since the newest
-    rollout; 0 for none."""
-
-    state: r.Rollout | None = None
-    current: int = 0
-
-    def due(self, device: str = "") -> int:
-        """The release a device is to run; of no device, what runs wherever no rollout is. 0 before the first."""
-        return r.assigned(self.state, self.current, device)
-
-    def further(self, facts: Facts, at: int) -> Told:
-        """One entry further. Raises ``Conflict('rollout.order')`` on what cannot follow."""
-        if isinstance(facts, e.ReleasePublishedV1):
-            under_way = self.state is not None and self.state.active
-            staged = isinstance(facts, e.ReleasePublished) and facts.staged
-            return self if under_way or (staged and self.due()) else Told(self.state, facts.release)
-        state = r.fold(self.state, facts, at)
-        return Told(state, 0 if isinstance(facts, e.RolloutStarted) else self.current)
-
-
-@dataclass
-class Course:
-    """One rollout: its newest state, and what was done about it."""
-
-    state: r.Rollout
-    events: list[Event] = field(default_factory=list)
 
 
 class Rollouts:
@@ -124,7 +83,7 @@ class Rollouts:
                 with self._store.read() as conn:
                     rows = conn.execute(
                         select(HUB_ENTRIES.c.data)
-                        .where(HUB_ENTRIES.c.type.in_(_TYPES), fresh)
+                        .where(HUB_ENTRIES.c.type.in_(TYPES), fresh)
                         .order_by(HUB_ENTRIES.c.seq)
                     ).all()
                 for row in rows:
@@ -148,9 +107,10 @@ class Rollouts:
         with self._lock:
             return [Course(one.state, list(one.events)) for one in reversed(self._courses.values())]
 
-    def course(self, rollout: str) -> Course:
-        """Raises ``BadInput('rollout.unknown')``."""
-        found = next((one for one in self.courses() if one.state.plan and one.state.plan.rollout == rollout), None)
+    def course(self, rollout: str = "") -> Course:
+        """By its id; the newest one by none. Raises ``BadInput('rollout.unknown')``, ``Conflict('rollout.none')``."""
+        wanted = rollout or self._newest().rollout
+        found = next((one for one in self.courses() if one.state.plan and one.state.plan.rollout == wanted), None)
         if found is None:
             raise BadInput(
                 "rollout.unknown", f"there is no rollout {rollout[:80]!r}", advice="see the list of rollouts"
@@ -163,12 +123,20 @@ class Rollouts:
         with self._store.read() as conn:
             return tally.evidence(conn, state.plan.rollout, state.stage)
 
+    def judged(self, state: r.Rollout) -> r.Verdict:
+        """What the evidence says at this moment. Nothing follows from asking."""
+        return r.judge(state, self.evidence(state), self._log.clock())
+
+    def everybody(self) -> list[Placed]:
+        """Every active device, what it is to run and in which cohort of the newest rollout it is."""
+        return placed(self.told(), self._devices.list())
+
     # --- what people do -------------------------------------------------------------------------------------------
 
     def plan(self, release: int = 0) -> r.Plan:
         """The default plan of a release, of the newest one if none is named. Raises ``Unavailable('release.none')``,
         ``Conflict('rollout.same')`` where everybody runs it already."""
-        release, control = release or self._releases.current(), self.told().due()
+        release, control = release or self._releases.current(), self.told().base
         self._releases.release(release)
         if control in (0, release):
             raise Conflict("rollout.same", f"release {release} is what everybody runs", advice="publish another first")
@@ -261,4 +229,4 @@ class Rollouts:
             for one in facts:
                 told = told.further(one, now)  # refuses what cannot follow before it is written
             self._log.append([Draft(one) for one in facts])
-        self._bus.publish("releases", {"release": told.due()})
+        self._bus.publish("releases", {"release": told.base})

@@ -40,7 +40,7 @@ def gather(conn: Connection, state: Rollout, now: int) -> Outcomes:
 
 
 def usual(conn: Connection, release: int) -> tuple[list[int], list[int]]:
-    """Of the newest runs of a release that were thought about: for how long (milliseconds), and at what cost (cents)."""
+    """Of the newest runs of a release that were thought about: how long (milliseconds), and at what cost (cents)."""
     thought = select(RUNS.c.thought_ms, RUNS.c.cost_cents).where(RUNS.c.release == release, RUNS.c.planner != "")
     rows = conn.execute(thought.order_by(RUNS.c.n.desc()).limit(_KNOWN)).all()
     return [row.thought_ms for row in rows], [row.cost_cents for row in rows]

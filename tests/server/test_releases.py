@@ -25,7 +25,6 @@ from shared.entries import ReleasePublished
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import SigningKey
 from shared.memory.rules import MemoryRules
-from shared.release import Assignment, open_signed
 
 T0 = 1_790_000_000_000_000
 DAY = 24 * 3600 * 1_000_000
@@ -85,7 +84,7 @@ class Hub:
 
     def again(self) -> Releases:
         """As after a restart: nothing but the disk."""
-        self.releases = Releases(self.home, self.log, key=KEY, clock=lambda: self.now)
+        self.releases = Releases(self.home, self.log, clock=lambda: self.now)
         return self.releases
 
     def write(self, path: str, text: str | bytes) -> None:
@@ -295,14 +294,6 @@ def test_a_model_name_never_gets_other_bytes(hub: Hub) -> None:
     assert hub.releases.publish("eve") > 1
 
 
-def test_assignment_is_for_one_device_and_ends(hub: Hub) -> None:
-    refused(Unavailable, "release.none", hub.releases.assignment, "d1")
-    hub.releases.publish("eve")
-    envelope = hub.releases.assignment("d1")
-    assert open_signed(envelope, Assignment, KEY.public, "d1") == Assignment("d1", 1, T0, T0 + DAY)
-    refused(Refused, "signed.device", open_signed, envelope, Assignment, KEY.public, "d2")
-
-
 def test_a_published_file_changed_on_disk_is_found(hub: Hub) -> None:
     hub.releases.publish("eve")
     (path,) = (hub.home / "repository/targets/release/1").glob("*.policy.cedar")
@@ -311,7 +302,7 @@ def test_a_published_file_changed_on_disk_is_found(hub: Hub) -> None:
 
 
 def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
-    releases = Releases(hub.home, hublog, key=KEY, clock=lambda: T0)
+    releases = Releases(hub.home, hublog, clock=lambda: T0)
     before = hublog.size
     assert releases.publish("eve") == 1
     assert hublog.size == before + 1
@@ -490,7 +481,7 @@ def die(*args, **more):
 os.replace = die
 class Log:
     def append(self, drafts): pass
-Releases(Path(sys.argv[1]), Log(), key=SigningKey(b"k" * 32), clock=lambda: int(sys.argv[3])).publish("eve")
+Releases(Path(sys.argv[1]), Log(), clock=lambda: int(sys.argv[3])).publish("eve")
 """
 
 

@@ -22,7 +22,6 @@ from edge_agent.link.updates import OFFLINE_DAYS, Updates
 from server.releases import Releases, RootChange
 from shared.codec import hex_sha256
 from shared.errors import BadInput, OutriderError, Refused, Tampered, Unavailable
-from shared.keys import SigningKey
 from tests.trust import change_root, root_keepers
 
 T0 = 1_790_000_000_000_000
@@ -70,7 +69,7 @@ class Hub:
         self.write("playbooks/sorting.yaml", PLAYBOOK)
         self.write("prompts/sorting@1.txt", "Sort this: <<< [[text]] >>>\n[[field]]:\n")
         self.write("models.json", json.dumps([MODEL]))
-        self.releases = Releases(home, Log(), key=SigningKey(b"k" * 32), clock=lambda: self.now)
+        self.releases = Releases(home, Log(), clock=lambda: self.now)
         self.releases.init_repository()
         self.repository = self.releases._repository
 

@@ -19,8 +19,10 @@ from server.doors import Doors
 from server.embedding.index import TeamIndex
 from server.ingest import Ingest, Record
 from server.memory import Memory
+from server.models import Models
 from server.orders import Orders
 from server.releases import Releases
+from server.rollouts import Rollouts
 from server.store import HubLog, Store, make_home
 from server.store.tables import OUTBOX
 from server.users import Users
@@ -98,15 +100,17 @@ class SampleHub:
         self.log = HubLog(self.store, clock=clock, random=secrets.token_bytes)
         self.bus = Bus()
         self.users = Users(self.log)
-        self.releases = Releases(home, self.log, key=self.log.key, clock=clock)
+        self.releases = Releases(home, self.log, clock=clock)
         if new:
             self._begin(home / "workspace")
         self.devices = Devices(self.log, self.bus, HubConfig(home=home), self.releases)
+        self.rollouts = Rollouts(self.log, self.bus, self.releases, self.devices)
         self.ingest = Ingest(self.log, self.bus)
         self.record = Record(self.store, clock)
         self.approvals = Approvals(self.log, self.bus, self.releases)
         self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
         self.memory = Memory(self.log, self.bus)
+        self.models = Models(self.log, self.bus, self.releases, limit=1_000_000)
         self.index: TeamIndex | None = None
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
@@ -143,8 +147,10 @@ class SampleHub:
             approvals=self.approvals,
             orders=self.orders,
             memory=self.memory,
+            models=self.models,
             doors=Doors(self.log, self.bus, self.memory),
             releases=self.releases,
+            rollouts=self.rollouts,
             bus=self.bus,
             hub=hub,
             clock=self.clock,
