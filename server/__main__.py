@@ -16,6 +16,7 @@ from server.config import HubConfig
 from server.embedding.commands import embedder
 from server.model_commands import model
 from server.rollout_commands import rollout
+from server.stop_commands import stop
 from shared import command
 from shared.errors import BadInput
 
@@ -33,6 +34,7 @@ hub.add_typer(door, name="door")
 hub.add_typer(embedder, name="embedder")
 hub.add_typer(model, name="model")
 hub.add_typer(rollout, name="rollout")
+hub.add_typer(stop, name="stop")
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")

@@ -122,6 +122,11 @@ class Operator:
         done: dict[str, Any] = self._do("POST", "door", {"act": act} | given)
         return done
 
+    def stop(self, act: str, **given: str) -> dict[str, Any]:
+        """An order about stops: the fields of ``SwitchOrder``."""
+        done: dict[str, Any] = self._do("POST", "stop", {"act": act} | given)
+        return done
+
     def rollout(self, act: str, **given: Any) -> dict[str, Any]:
         """An order about rollouts: the fields of ``RolloutOrder``."""
         done: dict[str, Any] = self._do("POST", "rollout", {"act": act} | given)
@@ -177,6 +182,10 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
             from server import doors
 
             return doors.carry_out(hub.doors, doors.DoorOrder(**body), OPERATOR)
+        case "stop":
+            from server.switches import SwitchOrder
+
+            return hub.switches.carry_out(SwitchOrder(**body), OPERATOR)
         case "rollout":
             return _roll_out(hub, body)
         case "devices":

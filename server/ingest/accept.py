@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from server.bus import Bus
 from server.ingest.folding import Change, Folds, write_runs
 from server.ingest.judge import Held, Kept, check_times, read_batch
+from server.ingest.models import write_models
 from server.ingest.people import write_people
 from server.ingest.receipts import not_erased, write_receipts
 from server.store import HubLog
@@ -198,6 +199,7 @@ class Ingest:
             write_runs(conn, change)
             write_people(conn, change)
             write_receipts(conn, held.device, [kept.entry for kept in fresh])
+            write_models(conn, held.device, [kept.entry for kept in fresh])
         return cosigned
 
     def _clear(self, held: Held) -> None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from server.approvals import Approvals
+from server.authoring import Access, Authoring
 from server.bus import Bus
 from server.config import HubConfig
 from server.console import HubInfo, Services, attach
@@ -111,6 +112,15 @@ class SampleHub:
         self.orders = Orders(self.log, self.bus, self.record.run, self.releases)
         self.memory = Memory(self.log, self.bus)
         self.models = Models(self.log, self.bus, self.releases, limit=1_000_000)
+        self.authoring = Authoring(
+            self.log,
+            self.bus,
+            self.releases,
+            home / "workspace",
+            people=self.users.list,
+            devices=lambda: [device.id for device in self.devices.list()],
+        )
+        self.access = Access(self.log)
         self.index: TeamIndex | None = None
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
@@ -151,6 +161,8 @@ class SampleHub:
             doors=Doors(self.log, self.bus, self.memory),
             releases=self.releases,
             rollouts=self.rollouts,
+            authoring=self.authoring,
+            access=self.access,
             bus=self.bus,
             hub=hub,
             clock=self.clock,

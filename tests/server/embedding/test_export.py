@@ -19,7 +19,7 @@ from edge_agent.models.obtain import obtain
 from edge_agent.models.store import ModelStore
 from server.embedding.evaluate import judged
 from server.embedding.folder import describe
-from server.embedding.publish import publish
+from server.embedding.checking import check
 from shared.codec import hex_sha256
 from shared.errors import BadInput
 from shared.memory.vector import Embedding
@@ -110,7 +110,7 @@ def test_candidates_are_judged_side_by_side_and_the_scores_kept(
 
 
 def test_what_is_published_is_in_the_release_and_among_the_targets(hub: Hub, exported: dict[str, Any]) -> None:
-    done = hub("embedder", "publish", exported["path"], "--name", "team-minilm", "--json")
+    done = hub("model", "add", exported["path"], "--name", "team-minilm", "--use", "--json")
     assert done.returncode == 0, done.stderr
     home = Path(exported["path"]).parent.parent
     listed = json.loads((home / "workspace" / "models.json").read_text())
@@ -155,11 +155,11 @@ def test_an_export_of_nothing_says_why(hub: Hub) -> None:
     assert "[embedder.none]" in done.stderr
 
 
-def test_only_an_artefact_that_loads_is_published(tmp_path: Path) -> None:
+def test_only_an_artefact_that_loads_is_taken(tmp_path: Path) -> None:
     (tmp_path / "odd.onnx").write_bytes(b"not a graph")
     for path in (tmp_path / "odd.onnx", tmp_path / "none.onnx", tmp_path):
         with pytest.raises(BadInput) as caught:
-            publish(tmp_path, path, "")
+            check(path)
         assert caught.value.code == "embedder.artefact"
     assert [one.name for one in tmp_path.iterdir()] == ["odd.onnx"]
 
