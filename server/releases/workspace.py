@@ -30,6 +30,7 @@ from shared.replay.golden import cases_of, refuse_failing
 POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
 _TOP = (POLICY, SCHEMA, MODELS, MEMORY)
 _ROOMS = ("playbooks/", "prompts/")
+_WITHIN = re.compile(r"(?:playbooks|prompts)/[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
 _PLAYBOOK = re.compile(r"([a-z][a-z0-9_-]{0,63})\.yaml")
 _PROMPT = re.compile(r"([a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5})\.txt")
 
@@ -66,8 +67,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 def belongs(path: str) -> bool:
-    """Whether a file of this path is part of a workspace, well named or not."""
-    return path in _TOP or (path.startswith(_ROOMS) and "/." not in path)
+    """Whether a file of this path is part of a workspace, well named or not. It is safe to join to a folder."""
+    return path in _TOP or _WITHIN.fullmatch(path) is not None
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -78,7 +79,10 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     paths = [path for path in _TOP if (folder / path).exists()]
     for room in _ROOMS:
         found = sorted((folder / room).iterdir()) if (folder / room).is_dir() else []
-        paths += [path for path in (f"{room}{entry.name}" for entry in found) if belongs(path)]
+        paths += [f"{room}{entry.name}" for entry in found if not entry.name.startswith(".")]
+    for path in paths:
+        if not belongs(path):
+            raise _stray(path, "NAME.yaml or NAME@N.txt")
     return {path: _read(folder, path) for path in paths}
 
 
