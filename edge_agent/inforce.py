@@ -9,13 +9,14 @@ from pathlib import Path
 from edge_agent.config import now_us
 from edge_agent.link.updates import Updates
 from edge_agent.models.engine import Models
+from edge_agent.models.fit import fitting
 from edge_agent.models.obtain import obtain
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
 from shared.errors import OutriderError
 from shared.memory.rules import MemoryRules
 from shared.policy import Asking, Policy
-from shared.release import Release
+from shared.release import ModelRef, Release
 from shared.runs import Device
 
 _LOOK_S = 30.0
@@ -95,7 +96,8 @@ class InForce:
 
     async def use(self, release: Release) -> None:
         """Put a verified release into force: its models are the only ones that may run."""
-        language, embedder = release.model("language"), release.model("embedder")
+        models = release.manifest.models
+        language, embedder = fitting(models, "language"), fitting(models, "embedder")
         await self._models.use(
             language=language.sha256 if language else "", embedder=embedder.sha256 if embedder else ""
         )
@@ -104,11 +106,11 @@ class InForce:
         self._embeddable()
         if self._fetch:
             self.close()
-            self._obtaining = asyncio.create_task(self._obtain(release))
+            self._obtaining = asyncio.create_task(self._obtain([one for one in (language, embedder) if one]))
 
-    async def _obtain(self, release: Release) -> None:
-        """Fetch the release's models that are not here yet. Planning goes on without them meanwhile."""
-        for model in release.manifest.models:
+    async def _obtain(self, models: list[ModelRef]) -> None:
+        """Fetch those that are not here yet. Planning goes on without them meanwhile."""
+        for model in models:
             try:
                 await asyncio.to_thread(obtain, self._root, model, self._cache, hub=self._hub_url)
             except OutriderError as error:

@@ -216,6 +216,16 @@ class Release:
         }
         self.prompts = {name: _text(files, path) for name, path in sorted(manifest.prompts.items())}
         self.memory = read_rules(_text(files, manifest.memory), manifest.memory) if manifest.memory else MemoryRules()
+        named = {
+            manifest.policy,
+            manifest.schema,
+            manifest.memory,
+            *manifest.playbooks.values(),
+            *manifest.prompts.values(),
+        }
+        self.beside = {
+            path: data for path, data in files.items() if path not in named
+        }  # carried along, as golden cases
         self.setups: dict[tuple[str, str], Setup] = {}  # of each playbook's steps, by their names
         self._check()
 

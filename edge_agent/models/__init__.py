@@ -4,7 +4,8 @@
     fetch       bytes from a package or a path, checked before they count
     store       what is installed; nothing is loaded unless its hash is the registered one
     engine      the asyncio face (``Models``); it starts, watches and restarts the worker process
-    worker      the one process that loads a language model (``language``) and an embedder (``embedder``)
+    fit         which of a release's models this computer runs
+    worker      the one process that loads a language model (``language``) and an embedder (``embedder``, ``table``)
     probe       runs one token in a child process, for ``doctor``
     commands    ``outrider model``
 

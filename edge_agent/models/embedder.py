@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from edge_agent.models.tensors import shrunk
 from edge_agent.models.wordpiece import WordPiece
 from edge_agent.vector import Embedding
 from shared.errors import BadInput
@@ -69,7 +70,7 @@ class Embedder:
                 mask[row, : len(ids[place])] = 1
             vectors = self._session.run(None, {"ids": block, "mask": mask})[0]
             for place, vector in zip(batch, vectors, strict=True):
-                found[place] = _small(vector)
+                found[place] = shrunk(vector)
         return tuple(item for item in found if item is not None)
 
 
@@ -82,8 +83,3 @@ def _batches(lengths: list[int]) -> list[list[int]]:
         else:
             groups.append([place])
     return groups
-
-
-def _small(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Embedding:
-    peak = float(np.abs(vector).max()) or 1.0
-    return Embedding(np.rint(vector * (127 / peak)).astype(np.int8).tobytes(), round(peak / 127 * 1e9))

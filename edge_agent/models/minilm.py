@@ -10,8 +10,6 @@ process.
 
 from __future__ import annotations
 
-import json
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.models import onnxfile as onnx
-from shared.errors import BadInput
+from edge_agent.models import tensors
 
 Floats = NDArray[np.float32]
 
@@ -28,24 +26,6 @@ LAYERS, WIDTH, HEADS, EPSILON = 6, 384, 12, 1e-12
 # The length the sentence model was trained at; BERT's 512 positions beyond it are dropped.
 POSITIONS = 256
 _STEPS = 63  # 7 bits with sign
-
-
-def read_safetensors(data: bytes) -> dict[str, Floats]:
-    """The float32 tensors of a safetensors file: u64 header length, JSON header, raw bytes. Raises ``BadInput``."""
-    broken = BadInput("model.weights", "the weights file is not safetensors", advice="fetch the model again")
-    try:
-        (length,) = struct.unpack_from("<Q", data)
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        base = 8 + length
-        found = {}
-        for name, entry in header.items():
-            if name == "__metadata__" or entry["dtype"] != "F32":
-                continue
-            begin, end = entry["data_offsets"]
-            found[name] = np.frombuffer(data[base + begin : base + end], "<f4").reshape(entry["shape"])
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise broken from error
-    return found
 
 
 class _Graph:
@@ -146,7 +126,7 @@ def build(weights: dict[str, Floats], vocabulary: str) -> bytes:
 
 def main(arguments: list[str]) -> None:
     weights, vocabulary, out = (Path(argument) for argument in arguments)
-    out.write_bytes(build(read_safetensors(weights.read_bytes()), vocabulary.read_text("utf-8")))
+    out.write_bytes(build(tensors.read(weights.read_bytes())[0], vocabulary.read_text("utf-8")))
 
 
 if __name__ == "__main__":

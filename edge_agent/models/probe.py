@@ -17,9 +17,9 @@ from typing import Literal
 
 import msgspec
 
-from edge_agent.models.catalogue import Kind
+from edge_agent.models.catalogue import USUAL, Kind
 from edge_agent.models.store import Installed, ModelStore
-from edge_agent.models.worker import BUILD, runtime_missing
+from edge_agent.models.worker import BUILD, open_embedder, runtime_missing
 from shared.errors import OutriderError
 
 _CHILD = (sys.executable, "-m", "edge_agent.models.probe")
@@ -42,17 +42,16 @@ def findings(home: Path, *, timeout_s: float = 60, child: Sequence[str] = _CHILD
         rows = store.installed()
     except OutriderError as error:
         return [*found, Finding("model registry", False, error.message, error.advice)]
-    ready = {"language": found[0].ok, "embedder": found[1].ok}
-    for kind in ready:
+    for kind in USUAL:
         if not any(row.kind == kind for row in rows):
             name = "smollm2-135m" if kind == "language" else "minilm-l6"
             found.append(Finding(f"{kind} model", False, "none is installed", f"run: outrider model add {name}"))
-    return [*found, *(probe(store, row, timeout_s=timeout_s, child=child) for row in rows if ready[row.kind])]
+    return [*found, *(probe(store, row, timeout_s=timeout_s, child=child) for row in rows if runtime_missing(row.format) is None)]
 
 
 def _runtime(kind: Kind) -> Finding:
     name = f"{kind} runtime"
-    missing = runtime_missing(kind)
+    missing = runtime_missing(USUAL[kind])
     if missing is None:
         return Finding(name, True, "llama-cpp-python" if kind == "language" else "onnxruntime")
     advice = missing.advice
@@ -110,9 +109,7 @@ def _run(kind: Literal["language", "embedder"], path: Path, sha256: str) -> str:
         result = model.complete(Completion(prompt="One, two,", max_tokens=1))
         did = f"{result.generated_tokens} token"
     else:
-        from edge_agent.models.embedder import Embedder
-
-        (vector,) = Embedder(path).embed(("a text",)) or ()
+        (vector,) = open_embedder(path).embed(("a text",)) or ()
         did = f"{len(vector.values)} numbers"
     return f"{did} in {(time.perf_counter_ns() - began) // 1_000_000} ms, loading included"
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -27,6 +28,7 @@ BLOCK = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _INCOMING = ".incoming-"
+_SUFFIXES = {f".{form}" for form in get_args(Format)}
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +115,10 @@ class ModelStore:
             advice="see 'outrider model list', then 'outrider model add NAME'",
         )
 
+    def format_of(self, sha256: str, usual: Format) -> Format:
+        """The format of an installed model; what is ``usual`` where it is not here."""
+        return next((row.format for row in self.installed() if row.sha256 == sha256), usual)
+
     def path_for(self, sha256: str) -> Path:
         """The file of a registered model, its bytes hashed again now (0.1 to 2 s for 100 MB to 1 GB).
 
@@ -182,7 +188,7 @@ class ModelStore:
         """Drop model files that no row lists: what a replaced or removed name leaves."""
         listed = {row.file for row in self.installed()}
         for path in self.folder.iterdir():
-            if path.suffix in (".gguf", ".onnx") and _HASH.fullmatch(path.stem) and path.name not in listed:
+            if path.suffix in _SUFFIXES and _HASH.fullmatch(path.stem) and path.name not in listed:
                 path.unlink(missing_ok=True)
 
     def _write(self, rows: list[Installed]) -> None:

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from edge_agent.models.catalogue import Format
 from edge_agent.models.messages import (
     Ask,
     Cancel,
@@ -45,6 +46,7 @@ from shared.errors import OutriderError, Unavailable
 if TYPE_CHECKING:
     from edge_agent.models.embedder import Embedder
     from edge_agent.models.language import Language
+    from edge_agent.models.table import Table
 
 # The build that runs on every CPU of its kind: a native one crashes at the first decode where the CPU has AMX.
 BUILD = (
@@ -53,12 +55,14 @@ BUILD = (
 )
 
 
-def runtime_missing(kind: str) -> Unavailable | None:
-    """Why models of that kind cannot run in this interpreter, or None. Imports nothing."""
-    module = "llama_cpp" if kind == "language" else "onnxruntime"
-    if importlib.util.find_spec(module) is not None:
+RUNTIMES: dict[Format, str] = {"gguf": "llama_cpp", "onnx": "onnxruntime", "table": "numpy"}
+
+
+def runtime_missing(form: Format) -> Unavailable | None:
+    """Why models of that format cannot run in this interpreter, or None. Imports nothing."""
+    if importlib.util.find_spec(RUNTIMES[form]) is not None:
         return None
-    if kind == "language":
+    if form == "gguf":
         return Unavailable(
             "model.runtime-missing",
             "llama-cpp-python is not installed, so no language model can run",
@@ -66,9 +70,20 @@ def runtime_missing(kind: str) -> Unavailable | None:
         )
     return Unavailable(
         "model.runtime-missing",
-        "onnxruntime is not installed, so texts cannot be compared by meaning",
-        advice="run: pip install 'outrider[agent]'",
+        f"{RUNTIMES[form]} is not installed, so texts cannot be compared by meaning",
+        advice="run: pip install 'outrider[agent]'; or take the light one: outrider model add wordllama-256",
     )
+
+
+def open_embedder(path: Path, *, threads: int = 1) -> Embedder | Table:
+    """The embedder in a file of the store, whose name ends in its format."""
+    if path.suffix == ".table":
+        from edge_agent.models.table import Table
+
+        return Table(path)
+    from edge_agent.models.embedder import Embedder
+
+    return Embedder(path, threads=threads)
 
 
 class Desk:
@@ -78,7 +93,7 @@ class Desk:
         self._settings, self._out = settings, out
         self._store = ModelStore(Path(settings.home))
         self._language: Language | None = None
-        self._embedder: Embedder | None = None
+        self._embedder: Embedder | Table | None = None
         self._lock = threading.Lock()
         self._number = self._finished = -1
         self._cancelled: set[int] = set()
@@ -144,7 +159,7 @@ class Desk:
 
     def _load_language(self) -> Language:
         began = time.perf_counter_ns()
-        path = self._ready("language", self._settings.language)
+        path = self._ready(self._settings.language, "gguf")
         from edge_agent.models.language import Language
 
         settings = self._settings
@@ -156,17 +171,15 @@ class Desk:
         self._tell(Loaded("language", settings.language, (time.perf_counter_ns() - began) // 1000))
         return language
 
-    def _load_embedder(self) -> Embedder:
+    def _load_embedder(self) -> Embedder | Table:
         began = time.perf_counter_ns()
-        path = self._ready("embedder", self._settings.embedder)
-        from edge_agent.models.embedder import Embedder
-
-        self._embedder = Embedder(path, threads=self._settings.threads)
+        path = self._ready(self._settings.embedder, "onnx")
+        self._embedder = open_embedder(path, threads=self._settings.threads)
         self._tell(Loaded("embedder", self._settings.embedder, (time.perf_counter_ns() - began) // 1000))
         return self._embedder
 
-    def _ready(self, kind: str, sha256: str) -> Path:
-        missing = runtime_missing(kind)
+    def _ready(self, sha256: str, usual: Format) -> Path:
+        missing = runtime_missing(self._store.format_of(sha256, usual))
         if missing is not None:
             raise missing
         path = self._store.path_for(sha256)

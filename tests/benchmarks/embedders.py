@@ -93,16 +93,16 @@ def onnx_way(name: str) -> Callable[[], Run]:
 
 def build(name: str) -> None:
     """Write one artefact: int8 as the agent does, float32 with the same graph, or a GGUF."""
-    from edge_agent.models import minilm
+    from edge_agent.models import minilm, tensors
 
     source, vocabulary = weights()
-    tensors, words = minilm.read_safetensors(source.read_bytes()), vocabulary.read_text("utf-8")
+    arrays, words = tensors.read(source.read_bytes())[0], vocabulary.read_text("utf-8")
     if name.endswith(".gguf"):
-        (CACHE / name).write_bytes(gguf(tensors, words.splitlines()))
+        (CACHE / name).write_bytes(gguf(arrays, words.splitlines()))
         return
     if "float32" in name:
         minilm._Graph.linear = float_linear
-    (CACHE / name).write_bytes(minilm.build(tensors, words))
+    (CACHE / name).write_bytes(minilm.build(arrays, words))
 
 
 def float_linear(graph: Any, source: str, name: str, weight: Any, bias: Any) -> str:
@@ -200,9 +200,9 @@ def llama_load() -> Run:
 def numpy_load() -> Run:
     import numpy as np
 
-    from edge_agent.models.minilm import read_safetensors
+    from edge_agent.models import tensors
 
-    w = read_safetensors(weights()[0].read_bytes())
+    w = tensors.read(weights()[0].read_bytes())[0]
 
     def norm(x: Any, name: str) -> Any:
         centred = x - x.mean(-1, keepdims=True)

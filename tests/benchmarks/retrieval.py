@@ -6,7 +6,7 @@ hashes). Searched are the notes of at least 120 characters; a question is the na
 that bear it. Tags with 5 to 40 notes are asked, so that there is something to rank. The name of a tag often stands in
 its notes, and often does not: English and French are mixed, abbreviations abound.
 
-The device's way goes through ``Memory.find`` with the embedder of the catalogue; ``--hub`` adds the hub's: the same
+The device's way goes through ``Memory.find`` with both embedders of the catalogue; ``--hub`` adds the hub's: the same
 search at the hub with sentence-transformers, and with the artefact of the catalogue. ``p`` is how often the mix would
 have come out no better than the better part alone, over 10,000 resamplings of the questions.
 """
@@ -33,9 +33,9 @@ import numpy as np
 from edge_agent.memory import Memory
 from edge_agent.memory.search import Query
 from edge_agent.models.catalogue import known
-from edge_agent.models.embedder import Embedder
 from edge_agent.models.fetch import add_known
 from edge_agent.models.store import ModelStore
+from edge_agent.models.worker import open_embedder
 from server.embedding.judging import ndcg, recall
 from shared.codec import hex_sha256
 from shared.memory import Item, item_id
@@ -103,11 +103,11 @@ def note(text: str) -> Item:
 # --- the device ---------------------------------------------------------------------------------------------------
 
 
-def device(given: Set) -> dict[str, list[Ranking]]:
-    """Rankings by words, by meaning, and by both, as an agent makes them."""
-    model = known("minilm-l6")
+def device(given: Set, name: str) -> dict[str, list[Ranking]]:
+    """Rankings by words, by meaning, and by both, as an agent with that embedder of the catalogue makes them."""
+    model = known(name)
     add_known(ModelStore(CACHE), model)
-    embedder = Embedder(ModelStore(CACHE).path_for(model.sha256))
+    embedder = open_embedder(ModelStore(CACHE).path_for(model.sha256))
     with tempfile.TemporaryDirectory() as scratch:
         memory = Memory(Path(scratch) / "memory.sqlite3")
         memory.add([note(text) for text in given.texts.values()])
@@ -228,7 +228,8 @@ def main() -> None:
         f"{len(given.texts)} notes, {len(given.questions)} questions, {sum(n * k for n, k in sizes.items())} judgements"
     )
     print("| where | way | nDCG@10 | recall@10 | p |", "|---|---|---|---|---|", sep="\n")
-    print(*rows(given, "device", device(given)), sep="\n", flush=True)
+    for name in ("minilm-l6", "wordllama-256"):
+        print(*rows(given, f"device, {name}", device(given, name)), sep="\n", flush=True)
     if asked.hub:
         from server.embedding import package
 

@@ -17,14 +17,14 @@ from edge_agent.models.fetch import add_known
 from edge_agent.models.store import ModelStore
 from shared.errors import Conflict
 
-LANGUAGE, EMBEDDER = known("smollm2-135m"), known("minilm-l6")
+LANGUAGE, EMBEDDER, LIGHT = known("smollm2-135m"), known("minilm-l6"), known("wordllama-256")
 
 
 @pytest.fixture(scope="session")
 def model_home() -> Path:
-    """A data directory with SmolLM2 and MiniLM in it. Shared between test runs: never write to it."""
+    """A data directory with SmolLM2, MiniLM and WordLlama's table. Shared between test runs: never write to it."""
     home = Path(os.environ.get("OUTRIDER_MODEL_CACHE", "~/.cache/outrider")).expanduser()
-    for model in (LANGUAGE, EMBEDDER):
+    for model in (LANGUAGE, EMBEDDER, LIGHT):
         for _ in range(600):
             try:
                 add_known(ModelStore(home), model)
@@ -36,10 +36,10 @@ def model_home() -> Path:
 
 @pytest.fixture
 def home(model_home: Path, tmp_path: Path) -> Path:
-    """A data directory of this test's own, with both models hard-linked in."""
+    """A data directory of this test's own, with those models hard-linked in."""
     source, folder = model_home / "models", tmp_path / "home" / "models"
     folder.mkdir(parents=True)
-    for model in (LANGUAGE, EMBEDDER):
+    for model in (LANGUAGE, EMBEDDER, LIGHT):
         name = f"{model.sha256}.{model.format}"
         try:
             os.link(source / name, folder / name)

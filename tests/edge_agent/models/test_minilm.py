@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.models import onnxfile
+from edge_agent.models import onnxfile, tensors
 from edge_agent.models.catalogue import known
 from edge_agent.models.embedder import Embedder
-from edge_agent.models.minilm import read_safetensors
 from edge_agent.vector import Embedding
 from shared.errors import BadInput
 
@@ -78,14 +77,14 @@ def test_a_file_that_is_no_embedder_does_not_load(tmp_path: Path) -> None:
 
 def test_safetensors_are_read_as_written() -> None:
     header = b'{"__metadata__":{},"t":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}'
-    read = read_safetensors(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1.5, -2))
-    assert read["t"].tolist() == [[1.5], [-2.0]]
+    read = tensors.read(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1.5, -2))
+    assert read[0]["t"].tolist() == [[1.5], [-2.0]]
 
 
 @given(st.binary(max_size=80))
 def test_damaged_weights_are_bad_input(data: bytes) -> None:
     with pytest.raises(BadInput) as caught:
-        read_safetensors(struct.pack("<Q", len(data)) + data[:40])
+        tensors.read(struct.pack("<Q", len(data)) + data[:40])
     assert caught.value.code == "model.weights"
 
 

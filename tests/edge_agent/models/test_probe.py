@@ -17,10 +17,12 @@ def child(code: str) -> tuple[str, ...]:
 
 def test_healthy_models_are_found_well(home: Path) -> None:
     found = {item.name: item for item in findings(home)}
-    assert set(found) == {"language runtime", "embedder runtime", "model smollm2-135m", "model minilm-l6"}
+    models = {"model smollm2-135m", "model minilm-l6", "model wordllama-256"}
+    assert set(found) == {"language runtime", "embedder runtime"} | models
     assert all(item.ok and not item.advice for item in found.values())
     assert "1 token" in found["model smollm2-135m"].detail
     assert "384 numbers" in found["model minilm-l6"].detail
+    assert "256 numbers" in found["model wordllama-256"].detail
 
 
 @pytest.mark.parametrize("signal", ["SIGILL", "SIGABRT", "SIGSEGV"])
