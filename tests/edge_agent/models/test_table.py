@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from edge_agent.models import tensors
 from edge_agent.models.catalogue import known
 from edge_agent.models.engine import Models
-from edge_agent.models.fit import fitting
+from edge_agent.models.fit import fitting, memory_mb
 from edge_agent.models.pieces import Pieces
 from edge_agent.models.store import ModelStore
 from edge_agent.models.table import Table, build
@@ -141,3 +142,10 @@ def test_a_computer_takes_the_first_model_it_can_run(monkeypatch: pytest.MonkeyP
     lacking = fitting(listed("minilm-l6"), "embedder")
     assert lacking is not None and lacking.name == "minilm-l6", "what it lacks is told"
     assert fitting(listed("minilm-l6"), "language") is None
+
+
+def test_a_computer_takes_the_first_model_that_it_has_the_memory_for() -> None:
+    large, small = listed("qwen2.5-coder-1.5b", "smollm2-135m")
+    assert 0 < memory_mb() < 2**31
+    both = [msgspec.structs.replace(large, min_ram_mb=memory_mb() + 1), msgspec.structs.replace(small, min_ram_mb=1)]
+    assert fitting(both, "language") == both[1]
