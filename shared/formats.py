@@ -97,3 +97,18 @@ def sentence(text: str) -> str:
     if not text:
         return ""
     return text[:1].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+
+
+def value(raw: Any, kind: str = "text") -> str:
+    """One value of an input, argument or context. ``kind`` is the playbook's: text, cents, date."""
+    if raw is None or raw == "":
+        return "not given"
+    if isinstance(raw, bool):
+        return "yes" if raw else "no"
+    if kind == "cents":
+        return cents(raw)
+    if isinstance(raw, int):
+        return f"{raw:,}"
+    if isinstance(raw, list):
+        return ", ".join(value(item) for item in raw)
+    return str(raw)

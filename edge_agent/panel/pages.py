@@ -107,7 +107,7 @@ def _environment(given: Given) -> jinja2.Environment:
     env.filters.update(
         cents=formats.cents, count=formats.count, day=_day, exact=formats.exact, part=lambda text: quote(text, safe=""),
         scope=_scope, sentence=formats.sentence, share=formats.share, short=formats.short, when=when,
-        words=formats.words,
+        value=formats.value, words=formats.words,
     )  # fmt: skip
     env.globals.update(status_of=status_of, marked=marked)
     return env

@@ -15,6 +15,7 @@ from shared.formats import sentence as sentence
 from shared.formats import share as share
 from shared.formats import short as short
 from shared.formats import span as span
+from shared.formats import value as value
 from shared.formats import when as when
 from shared.formats import words as words
 
@@ -43,21 +44,6 @@ def step(name: str, label: str = "") -> str:
     rounds = [str(int(number) + 1) for number in name.partition("#")[2].split(".") if number.isdigit()]
     text = (label or words(step_base(name))) + (f", round {'.'.join(rounds)}" if rounds else "")
     return f"Taking back: {text}" if name.startswith("~") else text
-
-
-def value(raw: Any, kind: str = "text") -> str:
-    """One value of an input, argument or context. ``kind`` is the playbook's: text, cents, date."""
-    if raw is None or raw == "":
-        return "not given"
-    if isinstance(raw, bool):
-        return "yes" if raw else "no"
-    if kind == "cents":
-        return cents(raw)
-    if isinstance(raw, int):
-        return f"{raw:,}"
-    if isinstance(raw, list):
-        return ", ".join(value(item) for item in raw)
-    return str(raw)
 
 
 def context_value(name: str, raw: Any) -> str:

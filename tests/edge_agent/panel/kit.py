@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import msgspec
 
 from edge_agent.api.server import serve
 from edge_agent.desk import Counter
+from edge_agent.models.engine import Part, Status
 from edge_agent.panel.door import Door
 from edge_agent.panel.entrance import Panel
 from edge_agent.panel.given import Given
@@ -28,10 +30,13 @@ from tests.edge_agent.rig import POLICY, Rig, make_release
 
 T = TypeVar("T")
 # A deck is asked about at this computer too, for which the policy needs a rule that asks and says so.
-LOCAL = POLICY + """
+LOCAL = (
+    POLICY
+    + """
 @id("decks-here") @local("yes") forbid(principal, action == Action::"execute_unattended", resource)
   when { context.confidence == 700 };
 """
+)
 RULES = """
 memory: 1
 review:
@@ -42,6 +47,8 @@ never: [secret]
 NOW = 1_790_000_000_000_000
 DAY = 86_400_000_000
 MODEL = "m" * 64
+_NO_LANGUAGE = Part("language", "", "", False, 0, "", "")
+_EMBEDDER = Part("embedder", MODEL, "minilm-l6", False, 0, "model.missing", "run outrider model get minilm-l6")
 
 
 class Office:
@@ -56,7 +63,7 @@ class Office:
         self.told: dict[str, Any] = {
             "device": "dev_0123456789ab", "name": "Permit desk", "hub": "testville-hub", "hub_url": "http://hub.example",
             "linked": True, "idle": True, "problems": [],
-            "model": {"language": {"model": "", "trouble": ""}, "embedder": {"model": "", "trouble": ""}},
+            "model": msgspec.to_builtins(Status("stopped", 0, 0, 0, 0, _NO_LANGUAGE, _EMBEDDER)),
         }  # fmt: skip
         self.rules: MemoryRules = read_rules(RULES, "memory.yaml")
         self.vectors: dict[str, Embedding] = {}
