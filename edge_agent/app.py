@@ -27,9 +27,11 @@ from edge_agent.lock import Lock
 from edge_agent.memory import Memory
 from edge_agent.memory.replica import Replica
 from edge_agent.models.engine import Models
+from edge_agent.models.obtain import obtain
 from edge_agent.panel.given import Given
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
+from edge_agent.replay import Lender, Replays
 from edge_agent.runner import Engine, Runner, Times
 from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Intake
@@ -54,6 +56,10 @@ from shared.protocol import Status
 _PORT_S = 30.0  # before a port that was taken is tried again
 
 
+def _monotonic_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
 def _local(at: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(at / 1e6).astimezone()
 
@@ -74,6 +80,7 @@ class Agent:
         self._open_memory()
         self._open_models()
         self._open_runs()
+        self._open_replays()
         self._open_link()
 
     # --- the rooms, each on those before it ---------------------------------------------------------------------------
@@ -119,9 +126,7 @@ class Agent:
         self._models = Models(
             home.root, threads=config.model_threads, idle_s=float(config.model_idle_s) if config.model_idle_s else None
         )
-        self._planner = Planner(
-            self._memory, now=now_us, monotonic_us=lambda: time.monotonic_ns() // 1000, models=None, embedder=""
-        )
+        self._planner = Planner(self._memory, now=now_us, monotonic_us=_monotonic_us, models=None, embedder="")
         self._learning = Learning(self._memory, self._models, self._planner, self._releases, self.trouble)
         self._inforce = InForce(
             home.root,
@@ -183,6 +188,28 @@ class Agent:
             every_s=config.inbox_poll_s,
         )
 
+    def _open_replays(self) -> None:
+        home, config = self._home, self._config
+        lender = Lender(
+            self._planner,
+            self._inforce.release,
+            models=lambda: Models(home.root, threads=config.model_threads),
+            anew=lambda models, embedder: Planner(
+                self._memory, now=now_us, monotonic_us=_monotonic_us, models=models, embedder=embedder
+            ),
+            obtain=lambda model: obtain(home.root, model, config.model_cache, hub=self.identity.hub_url),
+        )
+        self._replays = Replays(
+            self._journal,
+            home.log,
+            self._releases,
+            planner_of=lender.of,
+            tools=self._hands.find,
+            in_force=self._inforce.release,
+            drift_days=config.drift_days,
+            trouble=self.trouble,
+        )
+
     def _open_link(self) -> None:
         self._counter = Counter(
             self._journal,
@@ -202,6 +229,7 @@ class Agent:
             self._releases,
             self._inforce.use,
             self._memory.put_hold,
+            self._replays.ask,
         )
         self._link = Link(
             self.identity,
@@ -245,6 +273,7 @@ class Agent:
                     self._serve_api(),
                     self._telemetry.run(),
                     self._inforce.run(),
+                    self._replays.run(),
                     self._upkeep.run(),
                 ):
                     group.create_task(work)
@@ -338,6 +367,7 @@ class Agent:
             open_runs=len(runs),
             waiting=sum(run.status == "waiting" for run in runs),
             lease_expires_at=self._device.lease.expires_at if self._device.lease else 0,
+            stops=self._device.stops.version if self._device.stops else 0,
         )
 
     def synced(self, size: int) -> None:

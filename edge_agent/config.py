@@ -54,6 +54,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="Base URL of an OTLP/HTTP receiver for metrics and traces; empty for none.")
     ] = ""
     otlp_seconds: Annotated[int, Meta(ge=1, le=3600, description="Seconds between two sendings to it.")] = 30
+    drift_days: Annotated[
+        int, Meta(ge=0, le=366, description="Days between two samples of own runs that are planned anew; 0 for none.")
+    ] = 7
     inbox_poll_s: Annotated[float, Meta(gt=0, le=60, description="Seconds between looks at the watched folders.")] = 0.5
 
 

@@ -18,12 +18,13 @@ from shared.entries import DeviceRevoked, Draft, LeaseTaken, ReleaseInstalled, R
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import Envelope
 from shared.memory.feed import Hold, open_hold
-from shared.release import Answer, Assignment, Lease, Order, Release, Revocation, Stop, open_signed
+from shared.release import Answer, Assignment, Lease, Order, Release, Replay, Revocation, Stop, open_signed
 from shared.runs import Device
 
 
 class Incoming:
-    """``use`` puts a verified release into force; ``hold`` keeps something from being forgotten, or no longer."""
+    """``use`` puts a verified release into force; ``hold`` keeps something from being forgotten, or no longer;
+    ``replay`` tries a release on this device's past when there is time."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Incoming:
         releases: Releases,
         use: Callable[[Release], Awaitable[None]],
         hold: Callable[[Hold], None],
+        replay: Callable[[Replay], None],
     ) -> None:
         self._identity = identity
         self._journal = journal
@@ -44,6 +46,7 @@ class Incoming:
         self._releases = releases
         self._use = use
         self._hold = hold
+        self._replay = replay
         self._stopping = asyncio.Lock()
 
     async def take(self, envelope: Envelope) -> None:
@@ -63,6 +66,8 @@ class Incoming:
             case "revocation":
                 said = open_signed(envelope, Revocation, key, device)
                 await self._journal.append(Draft(DeviceRevoked(device=device, by=self._identity.hub, code=said.code)))
+            case "replay":
+                self._replay(open_signed(envelope, Replay, key, device))
             case "hold":
                 await asyncio.to_thread(self._hold, open_hold(envelope, key))
             case _:

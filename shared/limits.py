@@ -37,6 +37,12 @@ PLAYBOOK_DEPTH = 4  # steps within steps
 POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
 
+# Replay
+REPLAY_SAMPLE = 200  # runs of one device that a release is tried on at most,
+DRIFT_SAMPLE = 25  # and those that the release in force is tried on from time to time
+REPLAYS_WAITING = 8
+ANSWERS_LOOKED_FOR = 200_000  # of the newest entries, those looked through for what people answered
+
 # Stops
 SWITCHES = 32  # playbooks and tools that are stopped at once; each takes some 300 bytes of one entry
 SWITCH_NAME_CHARS = 100  # of what is stopped

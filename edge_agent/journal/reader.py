@@ -118,6 +118,14 @@ class LogReader:
         """The names of the runs that were opened last, newest first."""
         return [row[0] for row in self._rows("SELECT id FROM run ORDER BY opened DESC LIMIT ?", limit)]
 
+    def answered(self, most: int) -> list[str]:
+        """The runs in which people answered lately, the latest first: at most so many, and of the newest entries."""
+        sql = (
+            "SELECT run FROM entry WHERE seq > ? AND type = 'approval.answered'"
+            " GROUP BY run ORDER BY MAX(seq) DESC LIMIT ?"
+        )
+        return [run for (run,) in self._rows(sql, self.size - limits.ANSWERS_LOOKED_FOR, most)]
+
     # --- bodies ---------------------------------------------------------------------------------------------------
 
     def body(self, seq: int, name: str = "shared") -> dict[str, Any] | None:

@@ -127,8 +127,9 @@ class LaneModel:
             return 0, 0
         return 1000 * len(sure) // len(sight.held_out), 1000 * sum(sure) // len(sure)
 
-    def predict(self, text: str, vector: Embedding | None = None) -> Prediction:
-        """The lane that the nearest past decisions speak for. Without a vector, words alone are compared."""
+    def predict(self, text: str, vector: Embedding | None = None, *, held_out: bool = False) -> Prediction:
+        """The lane that the nearest past decisions speak for. Without a vector, words alone are compared. ``held_out``
+        leaves out what was decided on the very same words, as if it had not been decided yet."""
         if not self.usable:
             return Prediction("", 0, [], [], unlike=True)
         have = words(text)
@@ -140,6 +141,9 @@ class LaneModel:
             if given.shape != self._vectors.shape[1:]:
                 raise BadInput("plan.vectors", "the case's vector has another length", advice="embed memory again")
             scores = VECTOR_SHARE * (self._vectors @ given) + (1 - VECTOR_SHARE) * scores
+        if held_out:
+            own = key(text)
+            scores[[place for place, case in enumerate(self._cases) if key(case.text) == own]] = -1.0
         sight = self._sights[with_vectors]
         order = self._nearest_of(scores)
         ballot = similar.vote((self._lanes[place], float(scores[place])) for place in order)

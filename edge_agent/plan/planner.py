@@ -80,14 +80,22 @@ class Planner:
         arguments: Mapping[str, Argument],
         *,
         urgency: int = 1,
+        held_out: bool = False,
     ) -> Planned:
         """Recommend for one run. ``inputs`` are the run's public inputs; ``subject`` its business key; ``urgency`` is 0
-        for interactive, 1 for background and 2 for batch runs: in this order they get the models."""
+        for interactive, 1 for background and 2 for batch runs: in this order they get the models. ``held_out`` plans as
+        if what memory has of the very same words had not been decided yet."""
         started = self._clock()
         past = await self._recall(playbook.context.memory) if playbook.context else _Past()
         recalled_us = self._clock() - started
         found = await recommend(
-            dict(inputs), setup, memory=past.model, models=self.models, clock=self._clock, urgency=urgency
+            dict(inputs),
+            setup,
+            memory=past.model,
+            models=self.models,
+            clock=self._clock,
+            urgency=urgency,
+            held_out=held_out,
         )
         lane = found.lane or playbook.fallback or ""
         filled, missing = _fill(arguments, found, lane, inputs)

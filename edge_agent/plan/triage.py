@@ -139,9 +139,11 @@ async def recommend(
     models: Models | None,
     clock: Callable[[], int],
     urgency: int = BACKGROUND,
+    held_out: bool = False,
 ) -> Recommendation:
     """Plan one case. ``clock`` is monotonic microseconds; ``urgency`` is the run's, and orders it among those who want
-    the models. Raises nothing of ours: what fails is noted, and weighs less."""
+    the models. ``held_out`` leaves what memory has of the very same words out. Raises nothing of ours: what fails is
+    noted, and weighs less."""
     watch = _Watch(clock)
     desk = None if models is None else _Desk(models, urgency)
     outcome = rules.judge(setup.rules, case)
@@ -150,7 +152,7 @@ async def recommend(
     if outcome.lane and not outcome.person:
         plan = _by_rules(outcome)
     else:
-        plan = await _by_memory(text, outcome, setup, memory, desk, watch)
+        plan = await _by_memory(text, outcome, setup, memory, desk, watch, held_out=held_out)
     read = extract.extract(setup.fields, text)
     plan.fields = dict(read.found)
     watch.lap("extract_us")
@@ -234,7 +236,14 @@ def _said(fired: rules.Fired) -> str:
 
 
 async def _by_memory(
-    text: str, outcome: rules.Outcome, setup: Setup, memory: LaneModel | None, desk: _Desk | None, watch: _Watch
+    text: str,
+    outcome: rules.Outcome,
+    setup: Setup,
+    memory: LaneModel | None,
+    desk: _Desk | None,
+    watch: _Watch,
+    *,
+    held_out: bool,
 ) -> _Draft:
     plan = _Draft("memory", _rule_sources(outcome))
     if not words(text):
@@ -244,7 +253,7 @@ async def _by_memory(
     else:
         vector = await _embed(text, desk, plan)
         watch.lap("embed_us")
-        _weigh(_predict(memory, text, vector, plan), outcome, setup, plan)
+        _weigh(_predict(memory, text, vector, plan, held_out), outcome, setup, plan)
         watch.lap("memory_us")
     wanted = next((fired for fired in outcome.fired if fired.rule.then.person), None)
     if wanted is not None:
@@ -264,12 +273,12 @@ async def _embed(text: str, desk: _Desk | None, plan: _Draft) -> Embedding | Non
     return result.embeddings[0]
 
 
-def _predict(memory: LaneModel, text: str, vector: Embedding | None, plan: _Draft) -> Prediction:
+def _predict(memory: LaneModel, text: str, vector: Embedding | None, plan: _Draft, held_out: bool) -> Prediction:
     try:
-        return memory.predict(text, vector)
+        return memory.predict(text, vector, held_out=held_out)
     except BadInput as error:  # memory was embedded by another model: words still compare
         plan.notes.append(error.code)
-        return memory.predict(text)
+        return memory.predict(text, held_out=held_out)
 
 
 def _weigh(seen: Prediction, outcome: rules.Outcome, setup: Setup, plan: _Draft) -> None:

@@ -158,57 +158,82 @@ def step_of(release: Release, book: Playbook, case: GoldenCase, where: str) -> t
     )
 
 
+class Came(msgspec.Struct, frozen=True):
+    """What a plan made of a case. ``left`` are the options of fields that words left open. ``final`` says that the
+    planner had all it ever has: then what is not settled is wrong, and not open."""
+
+    lane: str
+    confidence: int
+    person: bool
+    values: Mapping[str, str | int | None]
+    left: Mapping[str, Collection[str]] = {}
+    planner: str = "rules"
+    conflict: bool = False
+    final: bool = False
+
+
 def _run(release: Release, book: Playbook, case: GoldenCase, where: str) -> Told:
+    """By rules and words alone."""
     step, setup = step_of(release, book, case, where)
     unknown = sorted(set(case.inputs) - set(book.inputs))
     if unknown:
         advice = "name it as the playbook does"
         raise BadInput("case.form", f"{case.case}: there is no input {unknown[0]!r}", advice=advice, where=where)
-    inputs: Case = dict.fromkeys(book.inputs) | case.inputs
+    inputs: Case = inputs_of(book, case)
     outcome = rules.judge(setup.rules, inputs)
     read = extract.extract(setup.fields, clean(str(inputs.get(setup.text) or "")))
-    values = {name: found.value for name, found in read.found.items()}
-    wrong, unsettled = compare_fields(case.expect, values, read.left)
-    settled = bool(outcome.lane) and not outcome.person
-    if case.expect.person is not None and outcome.person != case.expect.person:
-        wrong.append("a rule hands it to a person" if outcome.person else "no rule hands it to a person")
-    elif outcome.person and (case.expect.lane or case.expect.verdict):
-        wrong.append("a rule hands it to a person")
-    elif outcome.conflict and case.expect.lane:
-        wrong.append("its rules disagree")
-    elif settled and case.expect.lane and outcome.lane != case.expect.lane:
-        wrong.append(f"it goes to {outcome.lane}, and not to {case.expect.lane}")
-    elif settled and case.expect.verdict:
-        wrong += _verdict(release, book, step, case, outcome)
-    asks = bool(case.expect.lane or case.expect.verdict)
-    return Told(book.playbook, case.case, wrong, unsettled or (asks and not settled and not wrong))
+    came = Came(
+        lane=outcome.lane,
+        confidence=outcome.confidence,
+        person=outcome.person,
+        values={name: found.value for name, found in read.found.items()},
+        left=read.left,
+        conflict=outcome.conflict,
+    )
+    return tell(release, book, step, case, came)
 
 
-def compare_fields(
-    expect: Expect, values: Mapping[str, str | int | None], left: Mapping[str, Collection[str]]
-) -> tuple[list[str], bool]:
-    """What of the fields is not as expected, and whether any is one of several that words left open."""
-    unsettled = {name for name, wanted in expect.fields.items() if wanted in left.get(name, ())}
+def inputs_of(book: Playbook, case: GoldenCase) -> dict[str, str | int | None]:
+    """The inputs of a case, null where it gives none."""
+    return dict.fromkeys(book.inputs) | case.inputs
+
+
+def tell(release: Release, book: Playbook, step: PlaybookStep, case: GoldenCase, came: Came) -> Told:
+    """Hold what came of a case against what must."""
+    expect = case.expect
+    unsettled = {name for name, wanted in expect.fields.items() if not came.final and wanted in came.left.get(name, ())}
     wrong = [
-        f"{name} is {values.get(name)!r}, and not {wanted!r}"
+        f"{name} is {came.values.get(name)!r}, and not {wanted!r}"
         for name, wanted in expect.fields.items()
-        if values.get(name) != wanted and name not in unsettled
+        if came.values.get(name) != wanted and name not in unsettled
     ]
-    return wrong, bool(unsettled)
+    asks = bool(expect.lane or expect.verdict)
+    settled = bool(came.lane) and not came.person
+    if expect.person is not None and came.person != expect.person:
+        wrong.append("a rule hands it to a person" if came.person else "no rule hands it to a person")
+    elif asks and came.person:
+        wrong.append("a rule hands it to a person")
+    elif asks and came.conflict:
+        wrong.append("its rules disagree")
+    elif asks and not settled and came.final:
+        wrong.append("nothing settles its lane")
+    elif settled and expect.lane and came.lane != expect.lane:
+        wrong.append(f"it goes to {came.lane}, and not to {expect.lane}")
+    elif settled and expect.verdict:
+        wrong += _verdict(release, book, step, case, came)
+    return Told(book.playbook, case.case, wrong, not wrong and (bool(unsettled) or (asks and not settled)))
 
 
-def _verdict(
-    release: Release, book: Playbook, step: PlaybookStep, case: GoldenCase, outcome: rules.Outcome
-) -> list[str]:
+def _verdict(release: Release, book: Playbook, step: PlaybookStep, case: GoldenCase, came: Came) -> list[str]:
     value = case.inputs.get(book.value) if book.value else 0
     context = CONTEXT | {
         "playbook": book.playbook,
         "step": step.id,
-        "label": outcome.lane,
-        "planner": "rules",
+        "label": came.lane,
+        "planner": came.planner,
         "urgency": book.urgency,
         "data_class": "personal" if book.private else "public",
-        "confidence": outcome.confidence,
+        "confidence": came.confidence,
         "value_cents": value if isinstance(value, int) else 0,
         "abstained": False,
     }

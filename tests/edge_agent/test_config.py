@@ -24,6 +24,7 @@ GIVEN = {
     "OUTRIDER_OPEN_METRICS": "true",
     "OUTRIDER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
     "OUTRIDER_OTLP_SECONDS": "5",
+    "OUTRIDER_DRIFT_DAYS": "0",
 }
 
 
@@ -46,6 +47,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         open_metrics=True,
         otlp_endpoint="http://127.0.0.1:4318",
         otlp_seconds=5,
+        drift_days=0,
     )
     assert len(GIVEN) == len(msgspec.structs.fields(Config))
 

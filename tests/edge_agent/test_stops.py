@@ -219,7 +219,15 @@ def incoming(rig: Rig) -> Incoming:
         raise AssertionError("no release comes here")
 
     return Incoming(
-        identity, rig.journal, rig.device, rig.guard, rig.runner, cast(Releases, None), use, lambda hold: None
+        identity,
+        rig.journal,
+        rig.device,
+        rig.guard,
+        rig.runner,
+        cast(Releases, None),
+        use,
+        lambda hold: None,
+        lambda wanted: None,
     )
 
 
