@@ -103,6 +103,7 @@ class FakeDevice:
         self.id = self.hub = self.origin = ""
         self.hub_key = self.log_key.public
         self.written: list[e.Written] = []
+        self.release = 1  # under which it opens runs
 
     # --- joining ----------------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class FakeDevice:
             playbook="permits",
             playbook_version=1,
             playbook_sha256="0" * 64,
-            release=1,
+            release=self.release,
             trigger="inbox",
             subject_sha256=hex_sha256(subject.encode()),
             private_fields=True,
@@ -183,6 +184,7 @@ class FakeDevice:
         confidence: int = 600,
         step: str = "triage",
         planner: str = "rules",
+        latency_us: int = 900,
     ) -> Action:
         action = decide(subject, lane)
         facts = e.PlanMade(
@@ -193,7 +195,7 @@ class FakeDevice:
             label=lane,
             confidence=confidence,
             rules=["decks"],
-            latency_us=900,
+            latency_us=latency_us,
             prompt_tokens=0,
             reused_tokens=0,
             generated_tokens=0,

@@ -23,7 +23,6 @@ from server.store import HubLog
 from shared.codec import canonical
 from shared.entries import ReleasePublished
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
-from shared.keys import SigningKey
 from shared.memory.rules import MemoryRules
 
 T0 = 1_790_000_000_000_000
@@ -50,7 +49,6 @@ approvals: {roles: [clerk]}
 """
 EASY = "lane: easy, confidence: 900, reason: Small."
 MODEL = {"name": "small", "kind": "language", "sha256": "ab" * 32, "size": 1000, "source": "file:small.gguf"}
-KEY = SigningKey(b"k" * 32)
 
 
 class Log:
@@ -470,7 +468,6 @@ KILL = """
 import os, sys
 from pathlib import Path
 from server.releases import Releases
-from shared.keys import SigningKey
 from shared.memory.rules import MemoryRules
 real, left = os.replace, [int(sys.argv[2])]
 def die(*args, **more):
