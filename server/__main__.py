@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from server import trust_commands
 from server.config import HubConfig
 from server.embedding.commands import embedder
 from server.model_commands import model
@@ -33,6 +34,7 @@ hub.add_typer(memory, name="memory")
 hub.add_typer(door, name="door")
 hub.add_typer(embedder, name="embedder")
 hub.add_typer(model, name="model")
+trust_commands.add_to(hub, release)
 hub.add_typer(rollout, name="rollout")
 hub.add_typer(stop, name="stop")
 

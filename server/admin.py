@@ -132,6 +132,11 @@ class Operator:
         done: dict[str, Any] = self._do("POST", "rollout", {"act": act} | given)
         return done
 
+    def trust(self, act: str, **given: Any) -> dict[str, Any]:
+        """An order about keys and signatures: the fields of ``TrustOrder``."""
+        done: dict[str, Any] = self._do("POST", "trust", {"act": act} | given)
+        return done
+
     def _do(self, method: str, what: str, body: dict[str, Any] | None) -> Any:
         """Ask the hub that runs; where none does, be the hub for a moment; where one is starting or stopping, wait."""
         deadline = time.monotonic() + _STARTING_S
@@ -188,6 +193,12 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
             return hub.switches.carry_out(SwitchOrder(**body), OPERATOR)
         case "rollout":
             return _roll_out(hub, body)
+        case "trust":
+            from server.releases import orders
+            from shared.codec import canonical, parse
+
+            order = parse(canonical(body), orders.TrustOrder, code="http.body", what="the order")
+            return orders.carry_out(hub.releases, order, OPERATOR)
         case "devices":
             return [vars(device) for device in hub.devices.list()]
     return {}

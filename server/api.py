@@ -33,9 +33,11 @@ from server.memory import Memory, MemoryOrder, carry_out
 from server.models import ModelOrder, Models
 from server.models import carry_out as carry_out_model
 from server.releases import Releases
+from server.releases.orders import TrustOrder
+from server.releases.orders import carry_out as carry_out_trust
 from server.rollouts import RolloutOrder, Rollouts
 from server.rollouts import carry_out as carry_out_rollout
-from server.switches import SwitchOrder, Switches
+from server.switches import Switches, SwitchOrder
 from server.users import Users
 from shared.codec import parse
 from shared.errors import BadInput, Refused
@@ -94,6 +96,7 @@ class Api:
         router.add_api_route("/api/admin/door", self.order_door, methods=["POST"])
         router.add_api_route("/api/admin/stop", self.order_stop, methods=["POST"])
         router.add_api_route("/api/admin/rollout", self.order_rollout, methods=["POST"])
+        router.add_api_route("/api/admin/trust", self.order_trust, methods=["POST"])
         router.add_api_route("/healthz", self.health, methods=["GET"])
         return router
 
@@ -159,6 +162,14 @@ class Api:
         self._check(request)
         order = await _read(request, RolloutOrder)
         return JSONResponse(await asyncio.to_thread(carry_out_rollout, self.rollouts, order, self.operator, ("admin",)))
+
+    async def order_trust(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, TrustOrder)
+        done = await asyncio.to_thread(carry_out_trust, self.releases, order, self.operator)
+        if done.get("state") == "completed":
+            self.bus.publish("releases", {done["kind"]: done["number"]})
+        return JSONResponse(done)
 
     def _check(self, request: Request) -> None:
         given = request.headers.get("authorization", "")

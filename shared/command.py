@@ -25,6 +25,7 @@ ABOUT = {
     "hub": "Run a hub: enrolment, releases, approvals, the record.",
     "agent": "Run this computer's agent.",
     "audit": "Verify a log offline.",
+    "keys": "Your own keys: sign releases and the root with them, without a hub.",
     "mcp": "Offer the agent's guarded tools to an assistant that speaks MCP.",
     "memory": "See and fill the agent's memory.",
     "panel": "See and steer this computer's agent in a browser.",

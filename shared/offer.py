@@ -180,9 +180,10 @@ def files_of(offer: Offer) -> dict[str, str]:
     return _manifest(offer).files | {"release.json": hex_sha256(offer.manifest.encode())}
 
 
-def check_files(offer: Offer, files: dict[str, bytes]) -> None:
-    """That the release holds exactly these files (path to bytes): raises ``Refused('sign.files')`` naming one."""
-    listed = _manifest(offer).files
+def check_files(offer: Offer, files: dict[str, bytes]) -> Manifest:
+    """That the release holds exactly these files (path to bytes); its manifest. Raises ``Refused('sign.files')``."""
+    manifest = _manifest(offer)
+    listed = manifest.files
     here = {path: hex_sha256(data) for path, data in files.items()}
     for path in sorted(listed.keys() | here.keys()):
         if listed.get(path) != here.get(path):
@@ -192,6 +193,7 @@ def check_files(offer: Offer, files: dict[str, bytes]) -> None:
                 advice="do not sign; compare the folder with what was proposed",
                 where=path,
             )
+    return manifest
 
 
 def check_since(offer: Offer, before: Offer) -> None:
@@ -230,12 +232,13 @@ def said(offer: Offer) -> list[str]:
                 lines.append(f"  {each.name}: {each.threshold} of {_names(keys, each.keyids)}")
         if role in _PREFIX:
             lines.append(f"  {_counted(offer, role, payload)}")
-    return lines
+    # Whoever made the offer chose the names in it: none may move a terminal's cursor.
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in lines]
 
 
 def _counted(offer: Offer, role: str, payload: _Payload) -> str:
     """What a list holds besides what is shown, with a digest that two people, or two days, can compare."""
-    own = f"release/{offer.number}/"
+    own = f"release/{offer.number}/" if offer.kind == "release" else "-"
     rest = {path: target for path, target in payload.targets.items() if not path.startswith(own)}
     things = {path.split("/")[1] for path in rest}
     return f"it goes on to vouch for {len(things)} other {role} entries, digest {hex_sha256(canonical(rest))[:16]}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -80,7 +80,7 @@ class Releases:
                 raise Refused(
                     "release.needs-people",
                     "people sign this hub's releases",
-                    advice="`outrider hub release propose`, and have the offer signed",
+                    advice="propose it: `outrider hub release publish`, and have the offer signed",
                 )
             return self.complete(self.propose(read_workspace(self._workspace), by, staged=staged).id, by)
 
@@ -201,6 +201,12 @@ class Releases:
         """The oldest ``timestamp``, ``snapshot`` and ``targets`` versions that a device joining now may accept."""
         with self._lock:
             return self._repository.versions()
+
+    def trust(self) -> dict[str, Any]:
+        """Whose keys count, JSON-plain: ``version`` of the root, and for each of the ``roles`` its ``threshold``,
+        ``keys`` (``name``, empty for the hub's own, and ``fingerprint``) and ``expires`` (ISO 8601, UTC)."""
+        with self._lock:
+            return self._repository.trust()
 
     def expiries(self) -> dict[str, int]:
         """When each role's signature ends (microseconds since 1970 UTC). Only ``root`` needs a person to renew it."""

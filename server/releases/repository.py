@@ -176,6 +176,11 @@ class Repository:
     def root_bytes(self) -> bytes:
         return _read(self._metadata / f"{self._root().version}.root.json")
 
+    def trust(self) -> dict[str, Any]:
+        """See ``Releases.trust``."""
+        state = self._load()
+        return {"version": state.root.version, "roles": state.told()}
+
     def versions(self) -> dict[str, int]:
         """The versions that a new device must not be shown less than."""
         state = self._load()
@@ -188,9 +193,7 @@ class Repository:
     def expiries(self) -> dict[str, int]:
         """When each role's signature ends, in microseconds since 1970 UTC."""
         state = self._load()
-        signed: dict[str, Signed] = {role: held.signed for role, held in state.lists.items()}
-        signed |= {"root": state.root, "snapshot": state.snapshot.signed, "timestamp": state.timestamp.signed}
-        return {role: int(each.expires.timestamp()) * 1_000_000 for role, each in signed.items()}
+        return {role: int(each.expires.timestamp()) * 1_000_000 for role, each in state.signed.items()}
 
     def listed(self) -> dict[str, str]:
         """Every target path of the policy role, with its hex SHA-256. Read once for each timestamp."""

@@ -71,6 +71,26 @@ class State:
         delegator = self.delegator(role)
         return any(named(delegator.get_key(keyid)) for keyid in delegator.get_delegated_role(role).keyids)
 
+    @property
+    def signed(self) -> dict[str, Signed]:
+        """What each role says."""
+        lists: dict[str, Signed] = {role: held.signed for role, held in self.lists.items()}
+        return {"root": self.root} | lists | {"snapshot": self.snapshot.signed, "timestamp": self.timestamp.signed}
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Whose keys count for each role, and until when, in plain values."""
+        found = {}
+        for role, signed in self.signed.items():
+            delegator = self.delegator(role)
+            given = delegator.get_delegated_role(role)
+            keys = sorted((named(key), public(key).fingerprint) for key in map(delegator.get_key, given.keyids))
+            found[role] = {
+                "threshold": given.threshold,
+                "keys": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in keys],
+                "expires": signed.expires.isoformat(),
+            }
+        return found
+
     def version(self, role: str) -> int:
         return int(self.root.version if role == "root" else self.lists[role].signed.version)
 
@@ -97,9 +117,13 @@ def named(key: Key) -> str:
     return str(key.unrecognized_fields.get(NAME_FIELD, ""))
 
 
+def public(key: Key) -> PublicKey:
+    return PublicKey(bytes.fromhex(key.keyval["public"]))
+
+
 def key_line(key: Key) -> str:
     """The one line of a key in TUF's keeping. One without a name (a root key of before there were names) gets one."""
-    return key_text(named(key) or f"key-{key.keyid[:8]}", PublicKey(bytes.fromhex(key.keyval["public"])))
+    return key_text(named(key) or f"key-{key.keyid[:8]}", public(key))
 
 
 def quorum(delegator: Root | Targets, role: str) -> Quorum:
