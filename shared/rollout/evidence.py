@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 from shared.rollout.outcomes import Block
 
@@ -27,35 +28,42 @@ _FLOOR = 0.0005  # no share is taken for certain
 _STEPS = 50  # of a bisection: far finer than what is printed
 
 
-def against_fine(blocks: list[Block], margin: float) -> list[float]:
+def against_fine(blocks: list[Block], margin: float) -> tuple[float, ...]:
     """Log evidence, after each block, that the candidate is worse than the control by more than ``margin``."""
-    return _mixed(blocks, margin, tuple(margin * (1 + 2**n) for n in range(6)))
+    return _weighed(tuple(blocks), margin, tuple(margin * (1 + 2**n) for n in range(6))).logs
 
 
-def against_bad(blocks: list[Block], margin: float, tolerated: float) -> list[float]:
+def against_bad(blocks: list[Block], margin: float, tolerated: float) -> tuple[float, ...]:
     """Log evidence, after each block, that it is *not* worse by ``margin`` or more. ``tolerated`` is a difference that
     nobody minds."""
-    return _mixed(blocks, margin, (0.0, tolerated))
+    return _weighed(tuple(blocks), margin, (0.0, tolerated)).logs
 
 
-def _mixed(blocks: list[Block], margin: float, differences: tuple[float, ...]) -> list[float]:
-    sums = [0.0] * len(differences)
-    worse = runs = 0
-    found = []
-    for block in blocks:
-        gains = _gains(worse, runs, block, margin, differences)
-        sums = [total + gain for total, gain in zip(sums, gains, strict=True)]
-        worse, runs = worse + block.control_worse, runs + block.control_runs
-        most = max(sums)
-        found.append(most + math.log(sum(math.exp(one - most) for one in sums) / len(sums)))
-    return found
+class _Weighed(NamedTuple):
+    """``logs`` of the evidence after each block; ``sums``, the same of each alternative after the last; and how many
+    of the control's runs were worse, of how many."""
+
+    logs: tuple[float, ...]
+    sums: tuple[float, ...]
+    worse: int
+    runs: int
 
 
-@lru_cache(maxsize=1 << 14)
-def _gains(worse: int, runs: int, block: Block, margin: float, differences: tuple[float, ...]) -> tuple[float, ...]:
-    """The logarithm of the block's e-variable for each alternative. ``worse`` of ``runs`` is the control before it."""
-    control = _within((worse + 0.1) / (runs + 2))  # before anything is known: one in twenty
-    return tuple(_gain(block, control, _within(control + difference), margin) for difference in differences)
+@lru_cache(maxsize=1024)  # blocks never change, and whoever looks again has at most one more
+def _weighed(blocks: tuple[Block, ...], margin: float, differences: tuple[float, ...]) -> _Weighed:
+    """``differences`` between candidate and control are the alternatives."""
+    if not blocks:
+        return _Weighed((), (0.0,) * len(differences), 0, 0)
+    before, block = _weighed(blocks[:-1], margin, differences), blocks[-1]
+    control = _within((before.worse + 0.1) / (before.runs + 2))  # before anything is known: one in twenty
+    sums = tuple(
+        total + _gain(block, control, _within(control + difference), margin)
+        for total, difference in zip(before.sums, differences, strict=True)
+    )
+    most = max(sums)
+    log = most + math.log(sum(math.exp(one - most) for one in sums) / len(sums))
+    worse, runs = before.worse + block.control_worse, before.runs + block.control_runs
+    return _Weighed((*before.logs, log), sums, worse, runs)
 
 
 def _gain(block: Block, control: float, candidate: float, margin: float) -> float:

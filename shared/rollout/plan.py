@@ -10,14 +10,16 @@ __all__ = ["ALL", "Gate", "Metric", "Plan", "Stage", "checked", "default_plan", 
 ALL = 1000  # permille
 _BOUNDED = ("latency", "cost")  # their gates need a bound
 _HOUR = 3600
+_LEAST_DEVICES = 5  # to be expected in a stage
 
 
 def default_plan(
     rollout: str, release: int, control: int, salt: str, *, devices: int, slow_ms: int = 0, dear_cents: int = 0
 ) -> Plan:
-    """The plan for a fleet of so many devices: 1, 10, 50 and 100 percent, without the stages in which not even one
-    device is to be expected. ``slow_ms`` and ``dear_cents`` are what nine of ten runs of the control stay under
-    (see ``usual_bound``); 0 where that is not known, and then latency or cost are no gate."""
+    """The plan for a fleet of so many devices: 1, 10, 50 and 100 percent, without the stages in which fewer than five
+    devices are to be expected: one device is no sample, and often there would be none. ``slow_ms`` and ``dear_cents``
+    are what nine of ten runs of the control stay under (see ``usual_bound``); 0 where that is not known, and then
+    latency or cost are no gate."""
     stages = [Stage(10, 4 * _HOUR, 50), Stage(100, 24 * _HOUR, 200), Stage(500, 24 * _HOUR, 500)]
     gates = [
         Gate("failures", 20, 100),
@@ -35,7 +37,10 @@ def default_plan(
             release=release,
             control=control,
             salt=salt,
-            stages=[*(one for one in stages if devices * one.permille >= ALL), Stage(ALL, 24 * _HOUR, 0)],
+            stages=[
+                *(one for one in stages if devices * one.permille >= _LEAST_DEVICES * ALL),
+                Stage(ALL, 24 * _HOUR, 0),
+            ],
             gates=gates,
             alpha_permille=50,
             beta_permille=10,
