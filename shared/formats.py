@@ -96,7 +96,8 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    return text[:1].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+    first = text[:1] if "://" in text.partition(" ")[0] else text[:1].upper()
+    return first + text[1:] + ("" if text[-1] in ".!?…" else ".")
 
 
 def value(raw: Any, kind: str = "text") -> str:

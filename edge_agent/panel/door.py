@@ -37,7 +37,8 @@ class Visit:
 
     def hear(self) -> list[str]:
         """What was said, once."""
-        said, self.said = self.said, []
+        said = list(self.said)
+        self.said.clear()  # the session's own list
         return said
 
 

@@ -89,7 +89,7 @@ def _day(at: int) -> str:
 
 def _scope(name: str) -> str:
     """Who has what is in a scope."""
-    return {"device": "this device alone", "person": "your own devices"}.get(name, name.removeprefix("team/"))
+    return {"device": "this device alone", "person": "your own devices"}.get(name, name.replace("team/", "team ", 1))
 
 
 def _environment(given: Given) -> jinja2.Environment:

@@ -67,6 +67,7 @@ class Office:
         }  # fmt: skip
         self.rules: MemoryRules = read_rules(RULES, "memory.yaml")
         self.vectors: dict[str, Embedding] = {}
+        self.browsers: list[httpx.Client] = []
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -115,6 +116,8 @@ class Office:
         return MODEL, self.vectors.get(question)
 
     def stop(self) -> None:
+        for browser in self.browsers:
+            browser.close()
         self.loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(60)
         assert not self._thread.is_alive()
@@ -170,6 +173,7 @@ class Browsing:
     def __init__(self, office: Office, url: str) -> None:
         self.office = office
         self.http = httpx.Client(timeout=60)
+        office.browsers.append(self.http)
         opened = self.http.get(url)
         assert opened.status_code == 200
         self.base = office.origin + opened.text.partition('content="0;url=')[2].partition('/"')[0]
