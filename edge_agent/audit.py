@@ -22,7 +22,7 @@ from shared import proof
 from shared.audit import Mark, Report, Row, verify
 from shared.entries import Body
 from shared.errors import BadInput, OutriderError, Tampered
-from shared.keys import PublicKey
+from shared.keys import PublicKey, vkey
 from shared.tlog import open_checkpoint
 
 # CAST: in a file from elsewhere, SQLite may hold anything in any column. One row is an entry, the hash of its leaf as
@@ -95,9 +95,9 @@ def prove(home: Home, seq: int, *, body: bool = False) -> tuple[bytes, dict[str,
     shown = proof.check(data, own, hub if cosigned else None)  # what does not hold is not handed out
     return data, _proved(shown) | {
         "key": own.key.text,
-        "log_vkey": proof.vkey(own.name, own.key),
+        "log_vkey": vkey(own.name, own.key),
         "witness_key": hub.key.text,
-        "witness_vkey": proof.vkey(hub.name, hub.key, proof.WITNESS),
+        "witness_vkey": vkey(hub.name, hub.key, proof.WITNESS),
     }
 
 

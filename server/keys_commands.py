@@ -16,7 +16,7 @@ import typer
 
 from shared import command, keyfile
 from shared.errors import BadInput, Conflict, Refused, Unavailable
-from shared.keys import SigningKey, key_text
+from shared.keys import SigningKey, vkey
 from shared.offer import Offer, check_files, check_since, read_offer, said, sign_offer
 
 keys = typer.Typer(
@@ -27,7 +27,7 @@ keys = typer.Typer(
 )
 
 FOLDER = Path("~/.config/outrider/keys")
-Folder = Annotated[Path, typer.Option("--folder", envvar="OUTRIDER_KEYS", help="Where your key files are.")]
+Folder = Annotated[Path, typer.Option("--folder", help="Where your key files are.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 KeyName = Annotated[str, typer.Argument(help="A key file, or the name of one in the folder.")]
 
@@ -44,7 +44,7 @@ def new(
     secret = keyfile.new_secret(secrets.token_bytes) if seal else ""
     path = folder.expanduser() / f"{name}.key"
     _write_new(path, keyfile.write_key(name, key, secret))
-    value = {"name": name, "key": key_text(name, key.public), "file": str(path), "fingerprint": key.public.fingerprint}
+    value = {"name": name, "key": vkey(name, key.public), "file": str(path), "fingerprint": key.public.fingerprint}
     lines = [value["key"], f"  is in {path}"]
     if secret:
         lines += [
@@ -97,7 +97,7 @@ def sign(
     data = _private(path)
     secret = _secret(secret_stdin) if keyfile.sealed(data) else ""
     name, private = keyfile.read_key(data, path.stem, secret)
-    signature = sign_offer(wanted, key_text(name, private.public), private)
+    signature = sign_offer(wanted, vkey(name, private.public), private)
     typer.echo("\n".join(said(wanted)), err=True)
     if not yes:
         typer.confirm(f"Sign this as {name} ({', '.join(signature.signatures)})?", abort=True, err=True)
@@ -134,7 +134,7 @@ def _path(name: str, folder: Path) -> Path:
 def _told(path: Path) -> dict[str, Any]:
     data = _read(path)
     name, public = keyfile.read_public(data, path.stem)
-    text = key_text(name, public)
+    text = vkey(name, public)
     return {"name": name, "key": text, "fingerprint": public.fingerprint, "sealed": keyfile.sealed(data)}
 
 

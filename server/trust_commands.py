@@ -14,7 +14,7 @@ import typer
 
 from server.options import Home, Json, config, show
 from shared.errors import BadInput
-from shared.keys import read_key_text
+from shared.keys import read_vkey
 from shared.offer import read_signature
 
 root = typer.Typer(help="The root of trust: whose keys count. Signed by two of its keys, which are kept elsewhere.")
@@ -126,7 +126,7 @@ def withdraw(
 
 def _offer(home: Path | None, change: dict[str, Any], out: Path | None) -> None:
     for text in [*change.get("add", []), *(key for one in change.get("people", {}).values() for key in one["keys"])]:
-        read_key_text(text)
+        read_vkey(text)
     _write(_do(home, "offer", change=change), out)
 
 

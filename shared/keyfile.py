@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import BadInput, Refused, Tampered
-from shared.keys import PublicKey, SigningKey, key_text, read_key_text
+from shared.keys import PublicKey, SigningKey, read_vkey, vkey
 
 _SECRET_BYTES = 20
 _SEALED = b"ENCRYPTED PRIVATE KEY"
@@ -41,7 +41,7 @@ def write_key(name: str, key: SigningKey, secret: str = "") -> bytes:
         sealing = serialization.BestAvailableEncryption(_tidy(secret))
     private = Ed25519PrivateKey.from_private_bytes(key.secret_bytes())
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealing)
-    return key_text(name, key.public).encode() + b"\n" + pem
+    return vkey(name, key.public).encode() + b"\n" + pem
 
 
 def sealed(data: bytes) -> bool:
@@ -55,7 +55,7 @@ def read_public(data: bytes, name: str) -> tuple[str, PublicKey]:
     """
     line = data.split(b"\n", 1)[0]
     if not line.startswith(b"-----"):
-        return read_key_text(_ascii(line))
+        return read_vkey(_ascii(line))
     return name, read_key(data, name)[1].public
 
 
@@ -77,7 +77,7 @@ def read_key(data: bytes, name: str, secret: str = "") -> tuple[str, SigningKey]
     key = SigningKey(private.private_bytes_raw())
     line = data.split(b"\n", 1)[0]
     if not line.startswith(b"-----"):
-        name, public = read_key_text(_ascii(line))
+        name, public = read_vkey(_ascii(line))
         if public != key.public:
             raise Tampered(
                 "key.line", "the key in this file is not the one its first line names", advice="do not use it"

@@ -8,6 +8,7 @@ keeps one kind of signature from standing in for another, and the signer's key i
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 
 import msgspec
@@ -20,6 +21,7 @@ from shared.errors import BadInput, Tampered
 
 _ED25519 = b"\x01"
 _COSIGNATURE = b"\x04"
+_VKEY = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)")
 
 
 class PublicKey:
@@ -94,22 +96,21 @@ def key_id(name: str, key: PublicKey, kind: bytes = _ED25519) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + kind + key.raw).digest()[:4]
 
 
-def key_text(name: str, key: PublicKey) -> str:
-    """A named public key on one line (C2SP "verifier key"): ``NAME+HASH+BASE64``. The hash finds out copying errors."""
-    return f"{_name(name)}+{key_id(name, key).hex()}+{b64(_ED25519 + key.raw)}"
+def vkey(name: str, key: PublicKey, kind: bytes = _ED25519) -> str:
+    """A key with its name on one line, in the form of C2SP signed-note: ``NAME+HASH+BASE64``. Other tools take it."""
+    return f"{_name(name)}+{key_id(name, key, kind).hex()}+{b64(kind + key.raw)}"
 
 
-def read_key_text(text: str) -> tuple[str, PublicKey]:
-    """The name and key in such a line. Raises ``BadInput('key.text')``."""
-    name, _, rest = text.strip().partition("+")
-    hashed, _, coded = rest.partition("+")
-    raw = unb64(coded, what="the public key")
-    if len(raw) != 33 or raw[:1] != _ED25519 or key_id(_name(name), key := PublicKey(raw[1:])).hex() != hashed:
-        raise BadInput(
-            "key.text",
-            f"{text[:80]!r} is not a public key as `outrider keys show` prints it",
-            advice="copy the whole line again: NAME+HASH+BASE64",
-        )
+def read_vkey(text: str, kind: bytes = _ED25519) -> tuple[str, PublicKey]:
+    """The name and key in a line as ``vkey`` writes it; else ``BadInput('key.form')``."""
+    found = _VKEY.fullmatch(text)
+    name, digits, value = found.groups() if found else ("", "", "")
+    raw = unb64(value, what="the public key")
+    if len(raw) != 33 or raw[:1] != kind:
+        raise BadInput("key.form", f"{text[:200]} is not a key of this kind: NAME+HASH+BASE64", advice="copy it whole")
+    key = PublicKey(raw[1:])
+    if key_id(name, key, kind).hex() != digits:
+        raise BadInput("key.form", f"{text} was changed: its parts do not fit", advice="copy the key again, whole")
     return name, key
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from shared.codec import b64, canonical, hex_sha256, parse, unb64
 from shared.errors import BadInput, Conflict, Refused, Tampered
-from shared.keys import PublicKey, SigningKey, read_key_text
+from shared.keys import PublicKey, SigningKey, read_vkey
 from shared.release import Manifest
 
 # TUF lets a key carry further fields. This one says whose it is; a key of the hub itself has none.
@@ -61,7 +61,7 @@ class _Payload(msgspec.Struct, frozen=True):
 
 
 class Quorum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``threshold`` of these keys (``shared.keys.key_text``) must sign."""
+    """``threshold`` of these keys (``shared.keys.vkey``) must sign."""
 
     threshold: int
     keys: list[str]
@@ -105,7 +105,7 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def keys_of(quorum: Quorum) -> set[PublicKey]:
     """Each key once, whatever it is called: one person is one signature."""
-    return {read_key_text(text)[1] for text in quorum.keys}
+    return {read_vkey(text)[1] for text in quorum.keys}
 
 
 def read_offer(data: bytes) -> Offer:
@@ -136,11 +136,11 @@ def judge(offer: Offer, held: Iterable[Signature], given: Signature) -> None:
     """
     if given.offer != offer.id:
         raise BadInput("sign.other-offer", "this signature is for another offer", advice="sign this one")
-    name, key = read_key_text(given.key)
+    name, key = read_vkey(given.key)
     roles = offer.roles_of(key)
     if not roles or set(given.signatures) != set(roles):
         raise _not_wanted(name)
-    if any(read_key_text(each.key)[1] == key for each in held):
+    if any(read_vkey(each.key)[1] == key for each in held):
         raise Conflict("sign.twice", f"the key of {name} has signed already", advice="somebody else must sign")
     for role in roles:
         signature = unb64(given.signatures[role], what="the signature")
@@ -149,7 +149,7 @@ def judge(offer: Offer, held: Iterable[Signature], given: Signature) -> None:
 
 def missing(offer: Offer, held: Sequence[Signature]) -> dict[str, int]:
     """How many signatures each role still wants; empty when all are there. ``held`` were judged."""
-    signed = {read_key_text(each.key)[1] for each in held}
+    signed = {read_vkey(each.key)[1] for each in held}
     wanted = {
         role: max(quorum.threshold - len(keys_of(quorum) & signed) for quorum in quorums)
         for role, quorums in offer.quorums.items()

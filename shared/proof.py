@@ -23,14 +23,14 @@ from shared import limits
 from shared.codec import b64, canonical, parse, unb64
 from shared.entries import Body, Entry, check_body, read
 from shared.errors import BadInput, Tampered
-from shared.keys import PublicKey, key_id, split_note, verify_cosignature
+from shared.keys import PublicKey, key_id, read_vkey, split_note, verify_cosignature
 from shared.tlog import NodeReader, inclusion_proof, leaf_hash, open_checkpoint, parse_checkpoint, verify_inclusion
 
 HEADER = "c2sp.org/tlog-proof@v1"
 MOST_BYTES = 4 * (limits.ENTRY_BYTES + limits.BODY_BYTES)  # quoted twice and in base64, an entry and one body fit
 LOG, WITNESS = b"\x01", b"\x04"  # kinds of C2SP keys: of who signs notes, and of who countersigns checkpoints
 
-_VKEY = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)")
+_NAMED = re.compile(r"[^\s+]+\+[0-9a-f]{8}\+\S")  # base64 alone may have a plus as well
 
 
 class _Extra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,25 +72,12 @@ class _File:
 # --- keys as text -------------------------------------------------------------------------------------------------
 
 
-def vkey(name: str, key: PublicKey, kind: bytes = LOG) -> str:
-    """A key with its name in the form of C2SP signed-note, which tools that are not part of Outrider take."""
-    return f"{name}+{key_id(name, key, kind).hex()}+{b64(kind + key.raw)}"
-
-
 def read_verifier(text: str, kind: bytes = LOG) -> Verifier:
-    """A key as ``vkey`` writes it, or the base64 of its 32 bytes alone; else ``BadInput('key.form')``."""
-    found = _VKEY.fullmatch(text)
-    if found is None:
-        return Verifier(PublicKey.from_text(text))
-    name, digits, value = found.groups()
-    raw = unb64(value, what="the public key")
-    if len(raw) != 33 or raw[:1] != kind:
-        what = "a log's" if kind == LOG else "a witness's"
-        raise BadInput("key.form", f"{text} is not {what} key", advice="give each key with the option meant for it")
-    verifier = Verifier(PublicKey(raw[1:]), name)
-    if key_id(name, verifier.key, kind).hex() != digits:
-        raise BadInput("key.form", f"{text} was changed: its parts do not fit", advice="copy the key again, whole")
-    return verifier
+    """A key as ``shared.keys.vkey`` writes it, or the base64 of its 32 bytes alone; else ``BadInput``."""
+    if _NAMED.match(text):
+        name, key = read_vkey(text, kind)
+        return Verifier(key, name)
+    return Verifier(PublicKey.from_text(text))
 
 
 # --- making -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from server.releases import Proposal, Releases, RootChange
-from shared.keys import SigningKey, key_text
+from shared.keys import SigningKey, vkey
 from shared.offer import Quorum, Signature, read_offer, sign_offer
 
 
@@ -21,7 +21,7 @@ class Person:
 
     @property
     def text(self) -> str:
-        return key_text(self.name, self.key.public)
+        return vkey(self.name, self.key.public)
 
     def sign(self, proposal: Proposal) -> Signature:
         return sign_offer(read_offer(proposal.offer.data()), self.text, self.key)

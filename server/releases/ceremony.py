@@ -19,7 +19,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf builds its _
 from server.releases.keys import ONLINE, ROOT_THRESHOLD, KeyFolder
 from server.releases.state import PATHS, State, key_line, tuf_key
 from shared.errors import BadInput
-from shared.keys import read_key_text
+from shared.keys import read_vkey
 from shared.offer import Quorum, keys_of
 
 LEAST_ROOT_KEYS = 3  # one can be lost without losing every device
@@ -117,7 +117,7 @@ def _delegations(signers: dict[str, tuple[list[Key], int]]) -> Delegations:
 
 
 def _called(key: Key) -> tuple[str, str]:
-    name, public = read_key_text(key_line(key))
+    name, public = read_vkey(key_line(key))
     return name, public.fingerprint
 
 

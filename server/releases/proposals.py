@@ -10,7 +10,7 @@ import msgspec
 from server.releases import durable
 from shared.codec import canonical, hex_sha256, parse
 from shared.errors import BadInput, Conflict
-from shared.keys import read_key_text
+from shared.keys import read_vkey
 from shared.offer import Offer, Signature, missing
 from shared.release import Manifest, read_manifest
 
@@ -65,7 +65,7 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def signers(self) -> list[str]:
-        return [read_key_text(each.key)[0] for each in self.signatures]
+        return [read_vkey(each.key)[0] for each in self.signatures]
 
 
 class Proposals:

@@ -23,7 +23,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf builds its _
 )
 
 from shared.codec import unb64
-from shared.keys import PublicKey, key_text, read_key_text
+from shared.keys import PublicKey, read_vkey, vkey
 from shared.offer import NAME_FIELD, Offer, Quorum, Signature
 
 # How long each role's signature holds. The timestamp is what stops a device from being shown an old repository as if
@@ -106,7 +106,7 @@ def unsigned(signed: Signed) -> Metadata[Any]:
 
 def tuf_key(text: str) -> Key:
     """A person's key as TUF keeps it, from its one line."""
-    name, key = read_key_text(text)
+    name, key = read_vkey(text)
     made = SSlibKey.from_crypto(key.verifier)
     made.unrecognized_fields[NAME_FIELD] = name
     return made
@@ -123,7 +123,7 @@ def public(key: Key) -> PublicKey:
 
 def key_line(key: Key) -> str:
     """The one line of a key in TUF's keeping. One without a name (a root key of before there were names) gets one."""
-    return key_text(named(key) or f"key-{key.keyid[:8]}", public(key))
+    return vkey(named(key) or f"key-{key.keyid[:8]}", public(key))
 
 
 def quorum(delegator: Root | Targets, role: str) -> Quorum:

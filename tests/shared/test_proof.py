@@ -14,8 +14,8 @@ from tlog_scales import tlog as other
 from shared.codec import b64, canonical
 from shared.entries import Body, Draft, SourceRefused, Written, write
 from shared.errors import BadInput, OutriderError, Tampered
-from shared.keys import SigningKey, cosign_note
-from shared.proof import MOST_BYTES, WITNESS, Proved, Verifier, check, make, read_verifier, vkey
+from shared.keys import SigningKey, cosign_note, vkey
+from shared.proof import MOST_BYTES, WITNESS, Proved, Verifier, check, make, read_verifier
 from shared.tlog import Checkpoint, Frontier, leaf_hash
 from tests.shared import examples
 
