@@ -19,6 +19,7 @@ from server.ingest.judge import Held, Kept, check_times, read_batch
 from server.ingest.models import write_models
 from server.ingest.people import write_people
 from server.ingest.receipts import not_erased, write_receipts
+from server.ingest.scores import write_scores
 from server.store import HubLog
 from server.store.tables import BODIES, CHECKPOINTS, DEVICES, ENTRIES
 from shared.entries import BatchRefused, Draft, Entry, Written
@@ -199,6 +200,7 @@ class Ingest:
             write_runs(conn, change)
             write_people(conn, change)
             write_receipts(conn, held.device, [kept.entry for kept in fresh])
+            write_scores(conn, held.device, [kept.entry for kept in fresh])
             write_models(conn, held.device, [kept.entry for kept in fresh])
         return cosigned
 

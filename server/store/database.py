@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
 import server.store.authoring_tables
-import server.store.model_tables  # noqa: F401 - its tables, and those of the line before, are made with the others
+import server.store.model_tables
+import server.store.replay_tables  # noqa: F401 - its tables, and those of the lines before, are made with the others
 from server.store.memory_tables import ERASABLE
 from server.store.migrations import SCHEMA_VERSION, STEPS, migrate
 from server.store.tables import META, METADATA

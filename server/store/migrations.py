@@ -45,6 +45,8 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN answer_tallied BOOLEAN NOT NULL DEFAULT FALSE",
         "CREATE INDEX runs_release ON runs (release, opened_at)",
         "CREATE INDEX hub_entries_type ON hub_entries (type, seq)",
+        "CREATE INDEX entries_verdicts ON entries (at) WHERE type = 'verdict.given'",
+        "INSERT INTO reconciled_to (device, seq) SELECT id, held FROM devices",
     ),
 }
 

@@ -6,7 +6,7 @@ from the log keep sequence numbers, not copies, so that erasing a body erases it
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, MetaData, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Index, MetaData, Table, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -175,11 +175,17 @@ class OutboxRow(Row, table=True):
 # --- the devices' logs --------------------------------------------------------------------------------------------
 
 
+_VERDICTS = "type = 'verdict.given'"  # what replay reads of all devices, by time
+
+
 class EntryRow(Row, table=True):
     """An entry of a device's log: its exact bytes, and columns to find it by."""
 
     __tablename__ = "entries"
-    __table_args__ = (Index("entries_run", "device", "run", "seq"),)
+    __table_args__ = (
+        Index("entries_run", "device", "run", "seq"),
+        Index("entries_verdicts", "at", sqlite_where=text(_VERDICTS), postgresql_where=text(_VERDICTS)),
+    )
 
     device: str = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=BigInteger)
