@@ -16,6 +16,7 @@ from server import trust_commands
 from server.config import HubConfig
 from server.embedding.commands import embedder
 from server.model_commands import model
+from server.replay_commands import reconcile, replay
 from server.rollout_commands import rollout
 from server.stop_commands import stop
 from shared import command
@@ -36,6 +37,8 @@ hub.add_typer(embedder, name="embedder")
 hub.add_typer(model, name="model")
 trust_commands.add_to(hub, release)
 hub.add_typer(rollout, name="rollout")
+hub.add_typer(reconcile, name="reconcile")
+hub.command("replay")(replay)
 hub.add_typer(stop, name="stop")
 
 Home = Annotated[

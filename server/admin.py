@@ -132,6 +132,11 @@ class Operator:
         done: dict[str, Any] = self._do("POST", "rollout", {"act": act} | given)
         return done
 
+    def replay(self, act: str, **given: Any) -> dict[str, Any]:
+        """An order about replay and reconciliation: the fields of ``ReplayOrder``."""
+        done: dict[str, Any] = self._do("POST", "replay", {"act": act} | given)
+        return done
+
     def trust(self, act: str, **given: Any) -> dict[str, Any]:
         """An order about keys and signatures: the fields of ``TrustOrder``."""
         done: dict[str, Any] = self._do("POST", "trust", {"act": act} | given)
@@ -193,6 +198,10 @@ def _act(hub: Hub, what: str, body: dict[str, Any]) -> Any:
             return hub.switches.carry_out(SwitchOrder(**body), OPERATOR)
         case "rollout":
             return _roll_out(hub, body)
+        case "replay":
+            from server import replay
+
+            return replay.carry_out(hub.replays, hub.reconcile, replay.ReplayOrder(**body), OPERATOR, ("admin",))
         case "trust":
             from server.releases import orders
             from shared.codec import canonical, parse

@@ -35,6 +35,8 @@ from server.models import carry_out as carry_out_model
 from server.releases import Releases
 from server.releases.orders import TrustOrder
 from server.releases.orders import carry_out as carry_out_trust
+from server.replay import Reconcile, ReplayOrder, Replays
+from server.replay import carry_out as carry_out_replay
 from server.rollouts import RolloutOrder, Rollouts
 from server.rollouts import carry_out as carry_out_rollout
 from server.switches import Switches, SwitchOrder
@@ -81,6 +83,8 @@ class Api:
     models: Models
     authoring: Authoring
     switches: Switches
+    replays: Replays
+    reconcile: Reconcile
     operator: str = "operator"
 
     def router(self) -> APIRouter:
@@ -96,6 +100,7 @@ class Api:
         router.add_api_route("/api/admin/door", self.order_door, methods=["POST"])
         router.add_api_route("/api/admin/stop", self.order_stop, methods=["POST"])
         router.add_api_route("/api/admin/rollout", self.order_rollout, methods=["POST"])
+        router.add_api_route("/api/admin/replay", self.order_replay, methods=["POST"])
         router.add_api_route("/api/admin/trust", self.order_trust, methods=["POST"])
         router.add_api_route("/healthz", self.health, methods=["GET"])
         return router
@@ -162,6 +167,12 @@ class Api:
         self._check(request)
         order = await _read(request, RolloutOrder)
         return JSONResponse(await asyncio.to_thread(carry_out_rollout, self.rollouts, order, self.operator, ("admin",)))
+
+    async def order_replay(self, request: Request) -> Response:
+        self._check(request)
+        order = await _read(request, ReplayOrder)
+        done = await asyncio.to_thread(carry_out_replay, self.replays, self.reconcile, order, self.operator, ("admin",))
+        return JSONResponse(done)
 
     async def order_trust(self, request: Request) -> Response:
         self._check(request)

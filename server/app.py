@@ -33,6 +33,7 @@ from server.models import Models
 from server.opendoor import OpenDoor
 from server.orders import Orders
 from server.releases import Releases
+from server.replay import Reconcile, Replays
 from server.rollouts import Rollouts
 from server.store import HubLog, Store, load_identity, take_lock
 from server.store.home import make_token
@@ -45,6 +46,7 @@ _log = logging.getLogger("outrider.hub")
 _FLUSH_SECONDS = 5.0
 _RENEW_SECONDS = 3600.0
 _FORGET_SECONDS = 2.0  # what was forgotten leaves the files this soon; several at once cost one pass
+_RECONCILE_SECONDS = 2.0  # what came in from a time offline is looked through this soon
 _EXPIRE_SECONDS = 600.0  # what has expired is not used at once, and erased together with what else has
 _INDEX_SECONDS = 1.0  # before the index of memory begins, and before it begins again after a failure
 
@@ -77,6 +79,8 @@ class Hub:
     switches: Switches
     authoring: Authoring
     access: Access
+    replays: Replays
+    reconcile: Reconcile
 
 
 @contextlib.contextmanager
@@ -104,6 +108,18 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     memory = Memory(hublog, bus)
     devices = Devices(hublog, bus, config, releases)
     users = Users(hublog, session_seconds=config.session_seconds)
+    rollouts = Rollouts(hublog, bus, releases, devices)
+    orders = Orders(hublog, bus, record.run, releases)
+    authoring = Authoring(
+        hublog,
+        bus,
+        releases,
+        config.home / "workspace",
+        people=users.list,
+        devices=lambda: [device.id for device in devices.list()],
+        sign_offs=config.sign_offs,
+        staged=config.rollout == "staged",
+    )
     return Hub(
         config=config,
         store=store,
@@ -114,25 +130,25 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         ingest=Ingest(hublog, bus, telemetry.taken),
         record=record,
         approvals=Approvals(hublog, bus, releases),
-        orders=Orders(hublog, bus, record.run, releases),
+        orders=orders,
         releases=releases,
-        rollouts=Rollouts(hublog, bus, releases, devices),
+        rollouts=rollouts,
         telemetry=telemetry,
         memory=memory,
         models=Models(hublog, bus, releases, limit=config.model_bytes),
         doors=Doors(hublog, bus, memory),
         switches=Switches(hublog, bus),
-        authoring=Authoring(
+        authoring=authoring,
+        access=Access(hublog),
+        replays=Replays(hublog, bus, releases, authoring),
+        reconcile=Reconcile(
             hublog,
             bus,
-            releases,
-            config.home / "workspace",
-            people=users.list,
-            devices=lambda: [device.id for device in devices.list()],
-            sign_offs=config.sign_offs,
-            staged=config.rollout == "staged",
+            record,
+            orders,
+            release_for=lambda device: rollouts.told().due(device),
+            library=releases.release,
         ),
-        access=Access(hublog),
     )
 
 
@@ -164,6 +180,9 @@ def build(hub: Hub, port: int) -> Application:
         hub.rollouts,
         models=hub.models,
         authoring=hub.authoring,
+        switches=hub.switches,
+        replays=hub.replays,
+        reconcile=hub.reconcile,
     )
     index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
     hub.memory.watch(index.wake)
@@ -197,6 +216,9 @@ def build(hub: Hub, port: int) -> Application:
         rollouts=hub.rollouts,
         authoring=hub.authoring,
         access=hub.access,
+        switches=hub.switches,
+        replays=hub.replays,
+        reconcile=hub.reconcile,
         bus=hub.bus,
         hub=info,
         clock=hub.hublog.clock,
@@ -230,6 +252,7 @@ def _lifespan(
             asyncio.create_task(_every(_FORGET_SECONDS, lambda: asyncio.to_thread(hub.memory.finish))),
             asyncio.create_task(_every(_EXPIRE_SECONDS, lambda: asyncio.to_thread(expire, hub))),
             asyncio.create_task(_every(_INDEX_SECONDS, index.run)),
+            asyncio.create_task(_every(_RECONCILE_SECONDS, lambda: asyncio.to_thread(hub.reconcile.look))),
             asyncio.create_task(_every(hub.config.rollout_seconds, lambda: asyncio.to_thread(hub.rollouts.look))),
         ]
         try:

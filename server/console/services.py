@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from server.models import Models
     from server.orders import Orders
     from server.releases import Releases
+    from server.replay import Reconcile, Replays
     from server.rollouts import Rollouts
+    from server.switches import Switches
     from server.users import Users
 
 
@@ -56,6 +58,9 @@ class Services:
     rollouts: Rollouts
     authoring: Authoring
     access: Access
+    switches: Switches
+    replays: Replays
+    reconcile: Reconcile
     bus: Bus
     hub: HubInfo
     clock: Callable[[], int]

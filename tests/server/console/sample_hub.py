@@ -23,9 +23,11 @@ from server.memory import Memory
 from server.models import Models
 from server.orders import Orders
 from server.releases import Releases
+from server.replay import Reconcile, Replays
 from server.rollouts import Rollouts
 from server.store import HubLog, Store, make_home
 from server.store.tables import OUTBOX
+from server.switches import Switches
 from server.users import Users
 from shared.actions import Action
 from shared.entries import ReleaseInstalled, RunClosed, RunOrdered
@@ -121,6 +123,16 @@ class SampleHub:
             devices=lambda: [device.id for device in self.devices.list()],
         )
         self.access = Access(self.log)
+        self.switches = Switches(self.log, self.bus)
+        self.replays = Replays(self.log, self.bus, self.releases, self.authoring)
+        self.reconcile = Reconcile(
+            self.log,
+            self.bus,
+            self.record,
+            self.orders,
+            release_for=lambda device: self.rollouts.told().due(device),
+            library=self.releases.release,
+        )
         self.index: TeamIndex | None = None
         self.policy = self.releases.release(1).policy
         self.desk: SampleAgent | None = None
@@ -163,6 +175,9 @@ class SampleHub:
             rollouts=self.rollouts,
             authoring=self.authoring,
             access=self.access,
+            switches=self.switches,
+            replays=self.replays,
+            reconcile=self.reconcile,
             bus=self.bus,
             hub=hub,
             clock=self.clock,
