@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import time
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.act import Hands
+from edge_agent.adopting import Adopting
 from edge_agent.config import SOFTWARE, Config, Home, now_us
 from edge_agent.desk import Counter
 from edge_agent.guard import Guard
@@ -28,6 +30,7 @@ from edge_agent.memory import Memory
 from edge_agent.memory.replica import Replica
 from edge_agent.models.engine import Models
 from edge_agent.models.obtain import obtain
+from edge_agent.models.store import ModelStore
 from edge_agent.panel.given import Given
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
@@ -128,19 +131,28 @@ class Agent:
         )
         self._planner = Planner(self._memory, now=now_us, monotonic_us=_monotonic_us, models=None, embedder="")
         self._learning = Learning(self._memory, self._models, self._planner, self._releases, self.trouble)
-        self._inforce = InForce(
+        self._obtain = functools.partial(
+            obtain,
             home.root,
-            self.identity.hub_url,
+            cache=config.model_cache,
+            hub=self.identity.hub_url,
+            rate_kb=config.model_rate_kb,
+        )
+        adopting = Adopting(
+            ModelStore(home.root),
             self._device,
-            self._updates,
             self._releases,
             self._models,
             self._planner,
-            fetch=config.fetch_models,
-            cache=config.model_cache,
-            online=lambda: self._link.up,
-            embeddable=self._learning.more,
+            self._journal.append,
+            obtain=self._obtain if config.fetch_models else None,
+            budget=config.model_disk_mb * 1_000_000,
+            idle=lambda: self._runner.idle,
+            changed=self._learning.more,
             trouble=self.trouble,
+        )
+        self._inforce = InForce(
+            self._device, self._updates, self._releases, adopting, online=lambda: self._link.up, trouble=self.trouble
         )
         self._upkeep = Upkeep(self._memory, self._sessions, self._inforce.rules, now=now_us, trouble=self.trouble)
         self._talk = Talk(
@@ -197,7 +209,7 @@ class Agent:
             anew=lambda models, embedder: Planner(
                 self._memory, now=now_us, monotonic_us=_monotonic_us, models=models, embedder=embedder
             ),
-            obtain=lambda model: obtain(home.root, model, config.model_cache, hub=self.identity.hub_url),
+            obtain=self._obtain,
         )
         self._replays = Replays(
             self._journal,

@@ -56,6 +56,7 @@ class SwitchView:
     released_by: str
     released_at: int
     released_note: str
+    version: int  # a device that has this version of its stops, or a later one, obeys
 
 
 class SwitchOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +222,7 @@ class Switches:
             released_by=row.released_by,
             released_at=row.released_at,
             released_note=self._note(row.released_seq),
+            version=row.pressed_seq + 1,
         )
 
     def _note(self, seq: int) -> str:

@@ -88,14 +88,16 @@ class Pull(_Message, frozen=True, tag="pull"):
     pinned: int = 0
 
 
-class Status(_Message, frozen=True, tag="status"):
-    """Heartbeat: what the agent runs and how it is. ``waiting`` counts runs that wait for a person."""
+class Status(_Message, frozen=True, tag="status", omit_defaults=True):
+    """Heartbeat: what the agent runs and how it is. ``waiting`` counts runs that wait for a person, ``stops`` is the
+    version of the stops that it obeys, 0 where none ever came."""
 
     release: int
     size: int
     open_runs: int
     waiting: int
     lease_expires_at: int
+    stops: int = 0
 
 
 class Remember(_Message, frozen=True, tag="remember"):

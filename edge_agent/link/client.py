@@ -27,7 +27,7 @@ from edge_agent.link.backoff import Backoff
 from edge_agent.link.remembering import Remembering
 from shared import limits
 from shared.codec import unb64
-from shared.entries import Draft, HubPinned
+from shared.entries import Draft, Entry, HubPinned, ReleaseInstalled, SwitchesTaken
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Tampered, Unavailable
 from shared.keys import Envelope, SigningKey, verify_cosignature
 from shared.protocol import (
@@ -112,8 +112,14 @@ class Link:
         self._backoff = Backoff(self.chance)
         self.grown = asyncio.Event()
         self.pull = asyncio.Event()
+        self.news = asyncio.Event()  # the hub is to be told of now, and not with the next heartbeat
         self.up = False
-        journal.listen(lambda _: self.grown.set())
+        journal.listen(self._grew)
+
+    def _grew(self, entries: list[Entry]) -> None:
+        self.grown.set()
+        if any(isinstance(entry.facts, ReleaseInstalled | SwitchesTaken) for entry in entries):
+            self.news.set()
 
     async def run(self) -> None:
         if self.memory is not None:
@@ -354,8 +360,11 @@ class _Session:
 
     async def _beat(self) -> None:
         while True:
+            self._link.news.clear()
             await self._socket.send(encode(self._link.receiver.status()))
-            await asyncio.sleep(limits.HEARTBEAT_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.HEARTBEAT_SECONDS):
+                    await self._link.news.wait()
 
 
 async def _receive(socket: ClientConnection) -> Message:

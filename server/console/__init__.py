@@ -16,15 +16,21 @@ from server.console.approvals import ApprovalPages
 from server.console.desk import Desk
 from server.console.devices import DevicePages
 from server.console.doors import DoorPages
+from server.console.editor import EditorPages
 from server.console.events import EventStream
 from server.console.failures import handlers, route_class
 from server.console.forgetting import ForgettingPages
 from server.console.memory import MemoryPages
 from server.console.orders import OrderPages
 from server.console.overview import OverviewPage
+from server.console.releases import ReleasePages
+from server.console.rollouts import RolloutPages
 from server.console.runs import RunPages
+from server.console.safety import SafetyPages
 from server.console.services import HubInfo, Services
 from server.console.signin import SignInPages
+from server.console.tokens import TokenPages
+from server.console.workspace import WorkspacePages
 
 __all__ = ["HubInfo", "Services", "attach", "router"]
 
@@ -53,11 +59,17 @@ def _router(desk: Desk) -> APIRouter:
         OverviewPage,
         DevicePages,
         RunPages,
+        SafetyPages,
         OrderPages,
         ApprovalPages,
+        RolloutPages,
         MemoryPages,
         DoorPages,
         ForgettingPages,
+        WorkspacePages,
+        EditorPages,
+        TokenPages,
+        ReleasePages,
         EventStream,
     ):
         part(desk).add_to(pages)

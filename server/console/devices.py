@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from server.console.desk import Desk, Person
+from server.switches import ROLES
 from shared.errors import BadInput, Refused
 
 RUNS_SHOWN = 8
@@ -45,8 +46,9 @@ class DevicePages:
         person = await self._desk.person(request)
         devices = await run_in_threadpool(self._devices.list)
         devices.sort(key=lambda device: (device.state != "active", not device.problem_code, device.name))
-        current = await run_in_threadpool(self._desk.services.releases.current)
-        return self._desk.page(request, "devices.html", person, devices=devices, current=current)
+        told = await run_in_threadpool(self._desk.services.rollouts.told)
+        due = {device.id: told.due(device.id) for device in devices}
+        return self._desk.page(request, "devices.html", person, devices=devices, due=due)
 
     async def token(self, request: Request) -> Response:
         """A one-time token for a new device, shown on this page only."""
@@ -63,9 +65,12 @@ class DevicePages:
         services = self._desk.services
         view = await run_in_threadpool(self._devices.get, device)
         runs = await run_in_threadpool(lambda: services.record.runs(device=device, limit=RUNS_SHOWN))
-        current = await run_in_threadpool(services.releases.current)
+        told = await run_in_threadpool(services.rollouts.told)
         lanes = await run_in_threadpool(self._desk.catalogue.lanes)
-        return self._desk.page(request, "device.html", person, device=view, runs=runs, current=current, lanes=lanes)
+        return self._desk.page(
+            request, "device.html", person, device=view, runs=runs, due=told.due(device), lanes=lanes,
+            stop=services.switches.covering("device", device), may_stop=person.may(*ROLES),
+        )  # fmt: skip
 
     async def ask_revoke(self, request: Request, device: str) -> Response:
         person = await self._desk.person(request)

@@ -86,6 +86,7 @@ def environment(services: Services) -> jinja2.Environment:
         hub=services.hub,
         icon=icon,
         now=services.clock,
+        fleet_stop=lambda: services.switches.covering("fleet", ""),
         status_of=status_of,
     )
     return env

@@ -15,7 +15,8 @@ from shared.protocol import Status
 class DeviceView:
     """Times are microseconds since 1970 UTC, 0 where it never was. ``log_size`` is what the device says it has,
     ``held`` what the hub has verified and countersigned. ``problem_*`` are empty while all is well. ``person`` is whose
-    device it is, empty for nobody's."""
+    device it is, empty for nobody's. ``stops`` is the version of the stops that it obeys, as it said when it last spoke
+    with this process of the hub."""
 
     id: str
     name: str
@@ -36,6 +37,7 @@ class DeviceView:
     waiting: int
     software: str
     person: str = ""
+    stops: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Seen:
     log_size: int
     open_runs: int = 0
     waiting: int = 0
+    stops: int = 0
 
 
 class Presence:
@@ -64,7 +67,7 @@ class Presence:
         with self._lock:
             self._last += 1
             old = self._seen.get(device)
-            runs = (old.open_runs, old.waiting) if old else (0, 0)
+            runs = (old.open_runs, old.waiting, old.stops) if old else (0, 0, 0)
             self._seen[device] = Seen(self._last, at, release, log_size, *runs)
             self._changed.add(device)
             return self._last
@@ -74,7 +77,7 @@ class Presence:
             old = self._seen.get(device)
             if old is not None:
                 self._seen[device] = Seen(
-                    old.connection, at, status.release, status.size, status.open_runs, status.waiting
+                    old.connection, at, status.release, status.size, status.open_runs, status.waiting, status.stops
                 )
                 self._changed.add(device)
 
@@ -101,7 +104,7 @@ class Presence:
 
 def view(row: Row[Any], seen: Seen | None) -> DeviceView:
     """A stored device, brought up to the moment by what is known of its connection."""
-    names = DeviceView.__dataclass_fields__.keys() - {"online"}
+    names = DeviceView.__dataclass_fields__.keys() - {"online", "stops"}
     stored = DeviceView(online=False, **{name: getattr(row, name) for name in names})
     if seen is None:
         return stored
@@ -113,4 +116,5 @@ def view(row: Row[Any], seen: Seen | None) -> DeviceView:
         log_size=seen.log_size,
         open_runs=seen.open_runs,
         waiting=seen.waiting,
+        stops=seen.stops,
     )

@@ -16,7 +16,7 @@ def device(hub: SampleHub, name: str) -> str:
 def test_the_list_shows_state_drift_and_problems(read_only: SampleHub) -> None:
     html = signed_in(read_only).get("/devices").text
     assert html.index("Field laptop 7") < html.index("Back office") < html.index("Counter 2")  # troubles first
-    for shown in ("log.rollback", "current is 1", "of 67", "online", "ends <time"):
+    for shown in ("log.rollback", "is to run 1", "of 67", "online", "ends <time"):
         assert shown in html, shown
 
 
@@ -29,7 +29,7 @@ def test_a_problem_is_told_with_code_and_advice(read_only: SampleHub) -> None:
 
 def test_a_device_has_its_figures(read_only: SampleHub) -> None:
     html = signed_in(read_only).get(f"/devices/{device(read_only, 'Back office')}").text
-    for shown in ("of 67 entries: 41 not synced yet", "drift", "current is 1", "until then it may act offline"):
+    for shown in ("of 67 entries: 41 not synced yet", "drift", "is to run 1", "until then it may act offline"):
         assert shown in html, shown
 
 
