@@ -40,6 +40,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Seconds after which an unused model worker is ended; 0 keeps it.")
     ] = 300
     fetch_models: Annotated[bool, Meta(description="Fetch the models a release lists; else add them by hand.")] = True
+    model_rate_kb: Annotated[
+        int, Meta(ge=0, description="Most KiB a second when a model is fetched from the hub; 0 for as fast as it goes.")
+    ] = 0
+    model_disk_mb: Annotated[
+        int,
+        Meta(ge=0, description="Disk for models, in MB: beyond it, those no longer used are removed; 0 for any."),
+    ] = 10_000
     model_cache: Annotated[
         Path | None,
         Meta(description="Another home whose models/ store is copied from before fetching, such as ~/.cache/outrider."),

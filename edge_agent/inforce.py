@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
+from edge_agent.adopting import Adopting
 from edge_agent.config import now_us
 from edge_agent.link.updates import Updates
-from edge_agent.models.engine import Models
-from edge_agent.models.fit import fitting
-from edge_agent.models.obtain import obtain
-from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
 from shared.errors import OutriderError
 from shared.memory.rules import MemoryRules
 from shared.policy import Asking, Policy
-from shared.release import ModelRef, Release
+from shared.release import Release
 from shared.runs import Device
 
 _LOOK_S = 30.0
@@ -24,38 +20,24 @@ _CONFIRM_US = 24 * 3600 * 1_000_000
 
 
 class InForce:
-    """``fetch`` says whether models that are not here are to be fetched, from ``cache`` (another home's store) first.
-    ``embeddable`` is told when texts may be embedded that could not be before."""
+    """``adopting`` sees to the release's models."""
 
     def __init__(
         self,
-        root: Path,
-        hub_url: str,
         device: Device,
         updates: Updates,
         releases: Releases,
-        models: Models,
-        planner: Planner,
+        adopting: Adopting,
         *,
-        fetch: bool,
-        cache: Path | None,
         online: Callable[[], bool],
-        embeddable: Callable[[], None],
         trouble: Callable[[OutriderError], None],
     ) -> None:
-        self._root = root
-        self._hub_url = hub_url
         self._device = device
         self._updates = updates
         self._releases = releases
-        self._models = models
-        self._planner = planner
-        self._fetch = fetch
-        self._cache = cache
+        self._adopting = adopting
         self._online = online
-        self._embeddable = embeddable
         self._trouble = trouble
-        self._obtaining: asyncio.Task[None] | None = None
 
     # --- what the rooms ask ---------------------------------------------------------------------------------------
 
@@ -96,26 +78,7 @@ class InForce:
 
     async def use(self, release: Release) -> None:
         """Put a verified release into force: its models are the only ones that may run."""
-        models = release.manifest.models
-        language, embedder = fitting(models, "language"), fitting(models, "embedder")
-        await self._models.use(
-            language=language.sha256 if language else "", embedder=embedder.sha256 if embedder else ""
-        )
-        self._planner.models = self._models
-        self._planner.embedder = embedder.sha256 if embedder else ""
-        self._embeddable()
-        if self._fetch:
-            self.close()
-            self._obtaining = asyncio.create_task(self._obtain([one for one in (language, embedder) if one]))
-
-    async def _obtain(self, models: list[ModelRef]) -> None:
-        """Fetch those that are not here yet. Planning goes on without them meanwhile."""
-        for model in models:
-            try:
-                await asyncio.to_thread(obtain, self._root, model, self._cache, hub=self._hub_url)
-            except OutriderError as error:
-                self._trouble(error)
-        self._embeddable()
+        await self._adopting.use(release)
 
     async def run(self) -> None:
         """Until cancelled: see to it that the hub's word on the release is never older than a day while there is a
@@ -135,6 +98,5 @@ class InForce:
             await self._releases.fetch(installed.release)
 
     def close(self) -> None:
-        """Give up a fetch that is under way; what came of it is kept."""
-        if self._obtaining is not None:
-            self._obtaining.cancel()
+        """Give up what is under way."""
+        self._adopting.close()

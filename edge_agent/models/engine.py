@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -116,6 +116,7 @@ class Models:
         self._idle: asyncio.TimerHandle | None = None
         self._requests = self._crashes = self._in_a_row = 0
         self._rest_until = 0.0
+        self._held_back: Mapping[str, OutriderError] = {}
         self._closed = False
 
     async def complete(self, request: Completion) -> CompletionResult:
@@ -147,9 +148,11 @@ class Models:
         async with self._place(INTERACTIVE, None) as turn:
             return (await self._take_turns(turn, Forget(), Forgotten)).states
 
-    async def use(self, *, language: str, embedder: str) -> None:
-        """Change models, as a new release says. The worker ends after the request it is at; the next one loads anew."""
+    async def use(self, *, language: str, embedder: str, held_back: Mapping[str, OutriderError] | None = None) -> None:
+        """Change models, as a new release says. The worker ends after the request it is at; the next one loads anew.
+        ``held_back`` says by hash why a model that is wanted is not used (yet)."""
         async with self._turns.hold(self._turns.enter(INTERACTIVE)):
+            self._held_back = held_back or {}
             self._settings = msgspec.structs.replace(self._settings, language=language, embedder=embedder)
             self._in_a_row, self._rest_until = 0, 0.0
             await self._stop()
@@ -206,7 +209,7 @@ class Models:
             self._store.by_hash(sha256)
         except OutriderError as error:
             return error
-        return None
+        return self._held_back.get(sha256)
 
     # --- one request ---
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import urllib3
 
 from edge_agent.models.fetch import Progress, Report, _silent
+from edge_agent.models.fit import form
 from edge_agent.models.store import BLOCK, Installed, ModelStore, disk_error, file_sha256
 from shared import chunks, limits
 from shared.errors import Tampered, Unavailable
@@ -51,7 +52,7 @@ def add_from_hub(
         row = Installed(
             name=model.name,
             kind=model.kind,
-            format=model.format or ("onnx" if model.kind == "embedder" else "gguf"),
+            format=form(model),
             sha256=model.sha256,
             size=model.size,
             source=SOURCE,

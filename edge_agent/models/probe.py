@@ -46,7 +46,10 @@ def findings(home: Path, *, timeout_s: float = 60, child: Sequence[str] = _CHILD
         if not any(row.kind == kind for row in rows):
             name = "smollm2-135m" if kind == "language" else "minilm-l6"
             found.append(Finding(f"{kind} model", False, "none is installed", f"run: outrider model add {name}"))
-    return [*found, *(probe(store, row, timeout_s=timeout_s, child=child) for row in rows if runtime_missing(row.format) is None)]
+    return [
+        *found,
+        *(probe(store, row, timeout_s=timeout_s, child=child) for row in rows if runtime_missing(row.format) is None),
+    ]
 
 
 def _runtime(kind: Kind) -> Finding:
@@ -76,20 +79,22 @@ def probe(store: ModelStore, row: Installed, *, timeout_s: float = 60, child: Se
     if done.returncode == 0:
         return Finding(name, True, done.stdout.strip())
     last = (done.stderr.strip().splitlines() or [""])[-1][:300]
-    if _died(done.returncode):
+    if died(done.returncode):
         advice = f"rebuild its runtime for any CPU of this kind: {BUILD}"
         if row.kind == "embedder":
             advice = "reinstall it: pip install --force-reinstall onnxruntime"
-        return Finding(name, False, f"crashed with {_how(done.returncode)}", advice)
+        return Finding(name, False, f"crashed with {how(done.returncode)}", advice)
     return Finding(name, False, last or f"exit code {done.returncode}", f"remove {row.name} and add it again")
 
 
-def _died(code: int) -> bool:
+def died(code: int) -> bool:
+    """Whether a child's exit code says that it crashed."""
     # Windows gives an NTSTATUS such as 0xC000001D (illegal instruction) in place of a signal.
     return code < 0 or code >= 0xC0000000
 
 
-def _how(code: int) -> str:
+def how(code: int) -> str:
+    """What it crashed with, by name."""
     with contextlib.suppress(ValueError):
         return signal.Signals(-code).name
     return hex(code)

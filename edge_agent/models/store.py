@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import get_args
 
@@ -183,6 +183,39 @@ class ModelStore:
             self._sweep()
             shutil.rmtree(self.states, ignore_errors=True)
         return row
+
+    def collect(self, keep: Set[str], room: int, budget: int) -> list[Installed]:
+        """Make room for ``room`` bytes more within ``budget`` (0: without bounds): unlist models whose hash is not in
+        ``keep``, the longest installed first, and parts of files that nobody wants any more. What went.
+
+        Raises ``Unavailable('model.budget')`` where what is kept leaves too little room.
+        """
+        with self.installing():
+            for part in self.folder.glob(".part-*"):
+                if part.name.removeprefix(".part-") not in keep:
+                    part.unlink(missing_ok=True)
+            rows = sorted(self.installed(), key=self._age)
+            used, gone = sum({row.sha256: row.size for row in rows}.values()), []
+            for row in rows:
+                if budget and used + room > budget and row.sha256 not in keep:
+                    gone.append(row)
+                    used -= row.size if all(one in gone for one in rows if one.sha256 == row.sha256) else 0
+            if gone:
+                self._write([row for row in rows if row not in gone])
+                self._sweep()
+        if budget and used + room > budget:
+            raise Unavailable(
+                "model.budget",
+                f"{(used + room) // 1_000_000} MB of models do not fit into {budget // 1_000_000} MB",
+                advice="raise OUTRIDER_MODEL_DISK_MB, or remove a model: outrider model remove NAME",
+            )
+        return gone
+
+    def _age(self, row: Installed) -> int:
+        try:
+            return (self.folder / row.file).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _sweep(self) -> None:
         """Drop model files that no row lists: what a replaced or removed name leaves."""
