@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from sqlalchemy import select
 
 from server.authoring import checking
 from server.authoring.drafts import EDIT, FOLDER, PUSH, RESTORE, Drafts, Version
@@ -25,7 +26,9 @@ from server.bus import Bus
 from server.releases import Releases
 from server.releases.workspace import MODELS, read_files, read_folder
 from server.store import HubLog
+from server.store.tables import HUB_ENTRIES
 from shared.codec import digest, hex_sha256
+from shared.entries import ReleasePublished, ReleasePublishedV1, read
 from shared.errors import BadInput, Conflict, OutriderError, Refused
 
 AUTHORS = ("release", "admin")
@@ -51,6 +54,17 @@ class Published:
     proposal: str = ""
 
 
+@dataclass(frozen=True)
+class Release:
+    """A release as the hub's log tells of it. ``at`` is microseconds since 1970 UTC; ``files`` maps paths to hashes."""
+
+    number: int
+    by: str
+    at: int
+    staged: bool
+    files: dict[str, str]
+
+
 class Authoring:
     """``people`` and ``devices`` give what the hub knows now; ``sign_offs`` people other than whoever saved a version
     must sign it off before it is published; ``staged`` says that releases are given out in stages where nobody says
@@ -72,7 +86,7 @@ class Authoring:
         self.folder = folder
         self.sign_offs = sign_offs
         self.staged = staged
-        self._writing = hublog.store.writing
+        self._store = hublog.store
         self._bus = bus
         self._releases = releases
         self._people = people
@@ -125,13 +139,27 @@ class Authoring:
         """How many people must still sign a version off."""
         return max(0, self.sign_offs - len([name for name in version.signers if name != version.by]))
 
+    def published(self, limit: int = -1) -> list[Release]:
+        """The releases of this hub, the newest first, as its log tells of them."""
+        asked = select(HUB_ENTRIES.c.data).where(HUB_ENTRIES.c.type == "release.published")
+        with self._store.read() as conn:
+            rows = conn.execute(asked.order_by(HUB_ENTRIES.c.seq.desc())).scalars().all()
+        found: dict[int, Release] = {}
+        for entry in map(read, map(bytes, rows)):
+            facts = entry.facts
+            assert isinstance(facts, ReleasePublishedV1)
+            staged = isinstance(facts, ReleasePublished) and facts.staged
+            found[facts.release] = Release(facts.release, facts.by, entry.at, staged, dict(facts.files))
+        newest_first = sorted(found.values(), key=lambda one: -one.number)
+        return newest_first[:limit] if limit >= 0 else newest_first
+
     # --- saving -------------------------------------------------------------------------------------------------
 
     def edit(self, path: str, data: bytes | None, *, base: int, by: Person, note: str = "") -> Version:
         """Save one file, or with ``None`` remove it, as it was changed from version ``base``. What others saved of
         other files meanwhile stays. Raises what ``Drafts.save`` raises, ``Refused('draft.role')``."""
         _may(by)
-        with self._writing:
+        with self._store.writing:
             newest, files = self.need(), {}
             if newest.version != base and newest.files.get(path) != self.drafts.get(base).files.get(path):
                 raise Conflict(
@@ -153,7 +181,7 @@ class Authoring:
         """Save a whole folder that was pulled at version ``base``; with ``replace``, whatever came meanwhile. The same
         files again are no new version."""
         _may(by)
-        with self._writing:
+        with self._store.writing:
             newest = self.drafts.newest()
             if newest is not None and newest.files == _hashes(files):
                 return newest
@@ -163,7 +191,7 @@ class Authoring:
     def restore(self, version: int, *, by: Person) -> Version:
         """Save an old version's files as the newest."""
         _may(by)
-        with self._writing:
+        with self._store.writing:
             files, newest = self.drafts.files(self.drafts.get(version)), self.need()
             note = f"as in version {version}"
             return self._save(files, by=by.name, origin=RESTORE, base=newest.version, source=version, note=note)
@@ -171,7 +199,7 @@ class Authoring:
     def restore_release(self, number: int, *, by: Person) -> Version:
         """Likewise the files that a release was made of."""
         _may(by)
-        with self._writing:
+        with self._store.writing:
             files, newest, source = self.release_files(number), self.drafts.newest(), self.drafts.of_release(number)
             base, old = newest.version if newest else 0, source.version if source else 0
             note = f"as in release {number}"
@@ -180,7 +208,7 @@ class Authoring:
     def take_folder(self, by: str) -> Version:
         """The version that HOME/workspace is; a new one where it was changed there. What was saved elsewhere since the
         folder was taken in is not undone: ``Conflict('draft.elsewhere')``. Raises what ``read_folder`` raises."""
-        with self._writing:
+        with self._store.writing:
             files, newest = read_folder(self.folder), self.drafts.newest()
             same = self.drafts.like(digest(_hashes(files)))
             if newest is not None and same is not None and same.version == newest.version:
@@ -194,10 +222,24 @@ class Authoring:
                 )
             return self._save(files, by=by, origin=FOLDER, base=newest.version if newest else 0)
 
+    def bring_folder(self, *, by: Person) -> Version:
+        """Save what stands in HOME/workspace as the newest version, whatever that is now."""
+        _may(by)
+        with self._store.writing:
+            newest = self.drafts.newest()
+            return self._save(read_folder(self.folder), by=by.name, origin=FOLDER, base=newest.version if newest else 0)
+
     def begin(self) -> None:
         """Take the folder in where there is no version yet, so that a hub has something to show and to go back to."""
-        if self.drafts.newest() is None and self.folder.is_dir():
-            self.take_folder("hub")
+        if self.drafts.newest() is not None or not self.folder.is_dir():
+            return
+        first, running = self.take_folder("hub"), self._releases.current()
+        try:
+            candidate = read_files(self.drafts.files(first))
+            if running and candidate.same_as(self._releases.release(running).manifest):
+                self.drafts.put_forward(first, running, "")  # it was published before there were versions
+        except BadInput:  # it is under way: its findings stand in the console
+            return
 
     def _save(
         self, files: Mapping[str, bytes], *, by: str, origin: str, base: int, source: int = 0, note: str = ""
@@ -216,7 +258,7 @@ class Authoring:
         """Sign the newest version off. Raises ``Refused('draft.role' | 'draft.own')``, ``Conflict('draft.moved' |
         'draft.signed')``, and what keeps it from being published."""
         _may(by)
-        with self._writing:
+        with self._store.writing:
             newest = self._newest(version)
             if newest.by == by.name:
                 raise Refused("draft.own", "you saved this version yourself", advice="ask somebody else to look at it")
@@ -250,10 +292,19 @@ class Authoring:
         self.drafts.put_forward(newest, proposal.number, proposal.id)
         if proposal.missing:
             return Published(proposal.number, proposal.id)
-        number = self._releases.complete(proposal.id, by)
+        return Published(self._complete(proposal.id, by))
+
+    def complete(self, proposal: str, *, by: Person) -> int:
+        """Bring into force what people have signed; the number of the release, or the root's version. Raises what
+        ``Releases.complete`` raises, ``Refused('draft.role')``."""
+        _may(by)
+        return self._complete(proposal, by.name)
+
+    def _complete(self, proposal: str, by: str) -> int:
+        number = self._releases.complete(proposal, by)
         self._bus.publish("releases", {"release": number})
         self._bus.publish(TOPIC, {"release": number})
-        return Published(number)
+        return number
 
     def _newest(self, version: int) -> Version:
         newest = self.need()
@@ -266,13 +317,11 @@ class Authoring:
         return newest
 
     def folder_differs(self) -> bool:
-        """Whether HOME/workspace has something that the newest version has not."""
+        """Whether HOME/workspace has something that no version has."""
         try:
-            files = read_folder(self.folder)
-        except OutriderError:
-            return True
-        newest = self.drafts.newest()
-        return newest is None or newest.files != _hashes(files)
+            return self.drafts.like(digest(_hashes(read_folder(self.folder)))) is None
+        except OutriderError:  # it is not there, or holds what could not be taken in
+            return False
 
 
 def may_author(roles: Sequence[str]) -> bool:

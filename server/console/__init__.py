@@ -24,6 +24,7 @@ from server.console.memory import MemoryPages
 from server.console.orders import OrderPages
 from server.console.overview import OverviewPage
 from server.console.releases import ReleasePages
+from server.console.replay import ReplayPages
 from server.console.rollouts import RolloutPages
 from server.console.runs import RunPages
 from server.console.safety import SafetyPages
@@ -66,6 +67,7 @@ def _router(desk: Desk) -> APIRouter:
         MemoryPages,
         DoorPages,
         ForgettingPages,
+        ReplayPages,
         WorkspacePages,
         EditorPages,
         TokenPages,

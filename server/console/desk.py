@@ -116,9 +116,10 @@ class Desk:
 
     # --- forms ---
 
-    async def form(self, request: Request, csrf: str) -> Form:
-        """Read a form. Raises ``Refused('console.csrf')`` unless it carries ``csrf``, ``BadInput('console.form')``."""
-        form = Form(await _fields(request))
+    async def form(self, request: Request, csrf: str, most: int = FORM_BYTES) -> Form:
+        """Read a form of at most so many bytes. Raises ``Refused('console.csrf')`` unless it carries ``csrf``,
+        ``BadInput('console.form')``."""
+        form = Form(await _fields(request, most))
         if not csrf or not hmac.compare_digest(form.fields.get("csrf", "").encode(), csrf.encode()):
             raise Refused(
                 "console.csrf",
@@ -139,12 +140,12 @@ class Desk:
         return HTMLResponse(html, status_code=status)
 
 
-async def _fields(request: Request) -> dict[str, str]:
+async def _fields(request: Request, most: int) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > FORM_BYTES:
+        if len(body) > most:
             raise BadInput("console.form", "The form is too large.", advice="Shorten the text and send it again.")
     if kind != "application/x-www-form-urlencoded":
         raise BadInput("console.form", "This is not a form.", advice="Send it from the console's own page.")

@@ -29,7 +29,9 @@ _STATUS: dict[type[OutriderError], int] = {
     Tampered: 422,
     Unavailable: 503,
 }
-_MISSING_CODES = frozenset({"device.unknown", "run.unknown", "approval.unknown", "memory.unknown"})
+_MISSING_CODES = frozenset(
+    f"{what}.unknown" for what in ("device", "run", "approval", "memory", "draft", "release")
+) | {"draft.no-file"}
 
 
 @dataclass(frozen=True)
