@@ -18,7 +18,7 @@ from edge_agent.panel.pages import Pages
 from edge_agent.panel.work import Table
 from shared.errors import BadInput, Conflict, OutriderError
 from shared.memory.feed import DEVICE, PERSON, WRITER, may
-from shared.memory.forms import read_fields, read_tags, settled
+from shared.memory.forms import read_fields, read_tags, settled, untyped
 from shared.memory.item import KINDS, Edit, Item
 
 SHOWN = 50
@@ -161,7 +161,8 @@ class MemoryPages:
         if self._memory.kept(id).sha256 != form.get("seen"):
             said = "this item was changed while you were writing"
             raise Conflict("memory.moved", said, advice="see what it says now, and save again; what you typed is kept")
-        made = self._memory.edit(id, edit_to(self._memory.get(id), self._item(form, "", by)), at=at, by=by)
+        item = self._memory.get(id)
+        made = self._memory.edit(id, edit_to(item, _kept(item, self._item(form, item.scope, by), form)), at=at, by=by)
         return "Saved." if made else "Nothing was changed."
 
     # --- a new one --------------------------------------------------------------------------------------------
@@ -200,6 +201,19 @@ class MemoryPages:
             expires_at=_moment(form.get("expires_at")),
             pinned=form.get("pinned") == "yes",
         )
+
+
+def _kept(item: Item, wanted: Item, form: Form) -> Item:
+    """What a form wants of an item, and with it what no form can say."""
+    same_text = wanted.text == item.text.replace("\r\n", "\n")
+    tags = [tag for tag in item.tags if read_tags(tag) != [tag]]
+    return msgspec.structs.replace(
+        wanted,
+        text=item.text if same_text else wanted.text,
+        source=form.get("source"),
+        fields=untyped(item.fields) | wanted.fields,
+        tags=sorted({*tags, *wanted.tags}),
+    )
 
 
 def edit_to(item: Item, wanted: Item) -> Edit:

@@ -21,6 +21,7 @@ from edge_agent.panel.given import Given
 from shared import formats
 from shared.errors import OutriderError, Refused
 from shared.memory.difference import pieces
+from shared.memory.forms import typed_fields, typed_tags
 from shared.runs.words import status_of
 
 _CONTEXT = 120  # letters of what stayed that are shown around what changed
@@ -92,6 +93,11 @@ def _scope(name: str) -> str:
     return {"device": "this device alone", "person": "your own devices"}.get(name, name.replace("team/", "team ", 1))
 
 
+def _part(text: str) -> str:
+    """Text as one part of an address."""
+    return quote(text, safe="")
+
+
 def _environment(given: Given) -> jinja2.Environment:
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -104,10 +110,8 @@ def _environment(given: Given) -> jinja2.Environment:
     def when(at: int) -> Markup | str:
         return formats.when(at, given.now())
 
-    env.filters.update(
-        cents=formats.cents, count=formats.count, day=_day, exact=formats.exact, part=lambda text: quote(text, safe=""),
-        scope=_scope, sentence=formats.sentence, share=formats.share, short=formats.short, when=when,
-        value=formats.value, words=formats.words,
-    )  # fmt: skip
+    for name in ("cents", "count", "exact", "sentence", "share", "short", "value", "words"):
+        env.filters[name] = getattr(formats, name)
+    env.filters.update(day=_day, part=_part, scope=_scope, typed_fields=typed_fields, typed_tags=typed_tags, when=when)
     env.globals.update(status_of=status_of, marked=marked)
     return env

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from shared.errors import BadInput
 from shared.memory.item import Edit
 
@@ -24,6 +26,28 @@ def read_fields(text: str) -> dict[str, str]:
             )
         found[name.strip()] = value.strip()
     return found
+
+
+def typed_tags(tags: Iterable[str]) -> str:
+    """Tags as they are typed; those that cannot be are left out (see ``untyped``)."""
+    return ", ".join(tag for tag in tags if read_tags(tag) == [tag])
+
+
+def typed_fields(fields: Mapping[str, str]) -> str:
+    """Fields as they are typed; those that cannot be are left out."""
+    rest = untyped(fields)
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if name not in rest)
+
+
+def untyped(fields: Mapping[str, str]) -> dict[str, str]:
+    """Fields that a line ``name: value`` does not tell as they are: of several lines, or with a colon in the name. A
+    form does not show them, and must not lose them."""
+    return {name: value for name, value in fields.items() if not _typed(name, value)}
+
+
+def _typed(name: str, value: str) -> bool:
+    line = f"{name}: {value}"
+    return len(line.splitlines()) == 1 and ":" not in name and read_fields(line) == {name: value}
 
 
 def settled(field: str, value: str) -> Edit:

@@ -89,7 +89,7 @@ class Office:
         self.memory = rig.memory
         self.sessions = Sessions(self.home / "sessions.sqlite3", count=tokens)
         rig.journal.attach(self.loop)
-        desk = Counter(
+        self.desk = desk = Counter(
             rig.journal, rig.device, rig.runner, rig.hands, release=rig.releases.__getitem__, metrics=str,
             about=lambda: self.told,
         )  # fmt: skip
@@ -132,11 +132,34 @@ class Office:
         async def opened() -> str:
             run = await self.rig.open(subject, description)
             self.rig.runner.wake(run)
-            while not self.rig.runner.idle:
-                await asyncio.sleep(0.01)
             return run
 
-        return self.do(opened())
+        run = self.do(opened())
+        self.settle()
+        return run
+
+    def settle(self) -> None:
+        """Until nothing can move."""
+
+        async def idle() -> None:
+            while not self.rig.runner.idle:
+                await asyncio.sleep(0.01)
+
+        self.do(idle())
+
+    def facts(self, run: str, kind: str) -> list[Any]:
+        """What the log says of a run, of one type."""
+
+        async def found() -> list[Any]:
+            return [entry.facts for entry in self.rig.journal.run_entries(run) if entry.type == kind]
+
+        return self.do(found())
+
+    def questions(self) -> list[dict[str, Any]]:
+        async def found() -> list[dict[str, Any]]:
+            return self.desk.approvals()
+
+        return self.do(found())
 
     def equip(self) -> None:
         """A release and a lease."""
