@@ -72,7 +72,7 @@ class Adopting:
         self._changed = changed
         self._trouble = trouble
         self._task: asyncio.Task[None] | None = None
-        self._put: tuple[str, str, frozenset[str]] | None = None
+        self._put: tuple[str, str, dict[str, str]] | None = None  # what runs, and what is held back and why
 
     async def use(self, release: Release) -> None:
         """Put the models of a verified release into force, as far as they are known to work; the others follow."""
@@ -130,7 +130,7 @@ class Adopting:
         chosen = {kind: self._chosen(release, kind) for kind in KINDS}
         held_back = {sha256: error for sha256, error in chosen.values() if error is not None}
         language, embedder = chosen["language"][0], chosen["embedder"][0]
-        put = language, embedder, frozenset(held_back)
+        put = language, embedder, {sha256: error.code for sha256, error in held_back.items()}
         if put != self._put:
             await self._models.use(language=language, embedder=embedder, held_back=held_back)
             self._planner.embedder = embedder
@@ -162,11 +162,11 @@ class Adopting:
                 return False
             if held is None or held.sha256 != wanted.sha256:
                 if runtime_missing(form(wanted)) is not None:
-                    return False  # not the model's fault, and ``Models.status`` says what to do
+                    return True  # not the model's fault; ``Models.status`` says what to do, and the next start tries
                 await self._settle(release, wanted)
         except OutriderError as error:
             self._trouble(error)
-            return error.code == _TOO_SMALL
+            return self._refused(release, wanted) is not None
         self._changed()
         return True
 
@@ -175,7 +175,7 @@ class Adopting:
             return any(row.sha256 == wanted.sha256 for row in self._store.installed())
         if wanted.min_ram_mb > memory_mb():
             said = f"{wanted.name} wants {wanted.min_ram_mb} MiB of memory, this computer has {memory_mb()}"
-            error = Unavailable(_TOO_SMALL, said, advice="publish a release that lists a smaller one after it")
+            error = Unavailable("model.memory", said, advice="publish a release that lists a smaller one after it")
             await self._refuse(release, wanted, error)
             raise error
         here = {row.sha256 for row in self._store.installed()}
@@ -203,12 +203,11 @@ class Adopting:
         path = await asyncio.to_thread(self._store.path_for, wanted.sha256)
         wrong = await prove(wanted.kind, path, wanted.sha256, wanted.smoke)
         if wrong is not None:
-            self._trouble(wrong)
             await self._refuse(release, wanted, wrong)
-        else:
-            await self._between_runs(wanted.kind)
-            taken = ModelTaken(kind=wanted.kind, model=wanted.name, sha256=wanted.sha256, release=release.number)
-            await self._append(Draft(taken))
+            raise wrong
+        await self._between_runs(wanted.kind)
+        taken = ModelTaken(kind=wanted.kind, model=wanted.name, sha256=wanted.sha256, release=release.number)
+        await self._append(Draft(taken))
         await self._switch(release)
 
     async def _refuse(self, release: Release, wanted: ModelRef, error: OutriderError) -> None:
@@ -221,6 +220,7 @@ class Adopting:
             kept=self._before(wanted.kind),
         )
         await self._append(Draft(facts))
+        await self._switch(release)
 
     async def _between_runs(self, kind: Kind) -> None:
         """Until no run is being worked on, where a model of this kind is in use. Runs that wait for a person or a time
@@ -230,7 +230,6 @@ class Adopting:
             await asyncio.sleep(_POLL_S)
 
 
-_TOO_SMALL = "model.memory"
 _UNTRIED = Unavailable(
     "model.untried", "the model has not been tried on this device yet", advice="it is tried as soon as it is here"
 )
