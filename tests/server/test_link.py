@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from shared import limits
 from shared.codec import unb64
+from shared.errors import Refused
 from shared.keys import SigningKey
 from shared.protocol import (
     Accepted,
@@ -20,11 +21,14 @@ from shared.protocol import (
     Hello,
     Notice,
     Pull,
+    Pulled,
     Refusal,
     Status,
+    Urgent,
     Welcome,
+    encode,
 )
-from shared.release import Answer, Lease, Order, Revocation, open_signed
+from shared.release import Answer, Lease, Order, Revocation, Stop, open_signed
 from shared.tlog import Frontier, leaf_hash, open_checkpoint, verify_consistency
 from tests.fakes import FakeDevice, Wire
 from tests.server.conftest import Serving
@@ -304,6 +308,88 @@ async def test_a_device_revoked_while_away_is_told_when_it_returns(serving_hub: 
     assert [message.purpose for message in pulled.messages] == ["revocation"]
     assert (await refusal_of(wire)).code == "device.revoked"
     assert serving_hub.hub.ingest.frontier(device.id).size == 0
+
+
+# --- stops --------------------------------------------------------------------------------------------------------
+
+
+def stop_in(message: Urgent | Pulled, device: FakeDevice) -> Stop:
+    """The stop, which comes before anything else."""
+    sealed = message.message if isinstance(message, Urgent) else message.messages[0]
+    return open_signed(sealed, Stop, device.hub_key, device.id)
+
+
+async def test_a_stop_comes_unasked_and_first_in_every_pull(serving_hub: Serving) -> None:
+    device, other = serving_hub.join("one"), serving_hub.join("two")
+    wire, fine = await Wire.greeted(serving_hub.address, device), await Wire.greeted(serving_hub.address, other)
+    switches = serving_hub.hub.switches
+    assert "stop" not in [message.purpose for message in (await wire.pull()).messages]
+    made = await asyncio.to_thread(lambda: switches.press("device", device.id, by="clara", reason="drill"))
+    urgent = stop_in(await asyncio.wait_for(wire.until(Urgent), 30), device)
+    assert [(held.kind, held.name) for held in urgent.switches] == [("device", device.id)]
+    for _ in range(2):
+        assert stop_in(await wire.pull(), device) == urgent
+    assert "stop" not in [message.purpose for message in (await fine.pull()).messages], "it is not the other's"
+    await asyncio.to_thread(lambda: switches.release(made.id, by="clara"))
+    let_go = stop_in(await asyncio.wait_for(wire.until(Urgent), 30), device)
+    assert let_go.switches == [] and let_go.version > urgent.version
+    await wire.close()
+    await fine.close()
+
+
+async def test_a_device_that_was_away_learns_the_stop_before_anything_else(serving_hub: Serving) -> None:
+    device = serving_hub.join()
+    serving_hub.hub.switches.press("fleet", by="clara", reason="drill")
+    wire = await Wire.greeted(serving_hub.address, device)
+    first = await asyncio.wait_for(wire.receive(), 30)
+    assert isinstance(first, Urgent)
+    assert [held.kind for held in stop_in(first, device).switches] == ["fleet"]
+    await wire.close()
+
+
+async def test_everybody_is_told_of_a_stop_of_the_fleet(serving_hub: Serving) -> None:
+    devices = [serving_hub.join(f"desk {number}") for number in range(12)]
+    wires = [await Wire.greeted(serving_hub.address, device) for device in devices]
+    serving_hub.hub.switches.press("fleet", by="clara", reason="security")
+    told = await asyncio.gather(*(asyncio.wait_for(wire.until(Urgent), 30) for wire in wires))
+    versions = {stop_in(one, device).version for one, device in zip(told, devices, strict=True)}
+    assert len(versions) == 1
+    for wire in wires:
+        await wire.close()
+
+
+async def test_a_release_is_told_to_all_at_once_with_a_time_to_spread(serving_hub: Serving) -> None:
+    devices = [serving_hub.join(f"desk {number}") for number in range(3)]
+    wires = [await Wire.greeted(serving_hub.address, device) for device in devices]
+    for wire in wires:
+        await wire.pull()
+    serving_hub.hub.bus.publish("releases", {"release": 1})
+    told = await asyncio.gather(*(asyncio.wait_for(wire.until(Notice), 30) for wire in wires))
+    assert set(map(encode, told)) == {encode(Notice(["releases"], serving_hub.hub.config.notice_jitter_ms))}
+    serving_hub.hub.bus.publish(f"device:{devices[0].id}", {"order": "o1"})
+    assert await asyncio.wait_for(wires[0].until(Notice), 30) == Notice(["device"])
+    for wire in wires:
+        await wire.close()
+
+
+async def test_a_revoked_device_loses_link_and_lease(serving_hub: Serving) -> None:
+    device = serving_hub.join()
+    wire = await Wire.greeted(serving_hub.address, device)
+    lease = open_signed((await wire.pull()).messages[-1], Lease, device.hub_key, device.id)
+    assert serving_hub.hub.devices.get(device.id).lease_expires_at == lease.expires_at
+    await asyncio.to_thread(serving_hub.hub.devices.revoke, device.id, "clara")
+    assert serving_hub.hub.devices.get(device.id).lease_expires_at == 0
+    pulled = await wire.pull()
+    assert [message.purpose for message in pulled.messages] == ["revocation"], "and no lease beside it"
+    await refusal_of(wire)
+    await eventually(lambda: not serving_hub.hub.devices.get(device.id).online)
+    with pytest.raises(Refused) as caught:
+        serving_hub.hub.devices.lease(device.id)
+    assert caught.value.code == "device.revoked"
+    again = await Wire.greeted(serving_hub.address, device)
+    serving_hub.hub.switches.press("fleet", by="clara", reason="drill")
+    assert [message.purpose for message in (await again.pull()).messages] == ["revocation"]
+    await refusal_of(again)
 
 
 # --- many, slow, gone ---------------------------------------------------------------------------------------------
