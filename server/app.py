@@ -118,7 +118,6 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         people=users.list,
         devices=lambda: [device.id for device in devices.list()],
         sign_offs=config.sign_offs,
-        staged=config.rollout == "staged",
     )
     return Hub(
         config=config,

@@ -67,8 +67,7 @@ class Release:
 
 class Authoring:
     """``people`` and ``devices`` give what the hub knows now; ``sign_offs`` people other than whoever saved a version
-    must sign it off before it is published; ``staged`` says that releases are given out in stages where nobody says
-    otherwise."""
+    must sign it off before it is published."""
 
     def __init__(
         self,
@@ -80,12 +79,10 @@ class Authoring:
         people: Callable[[], Iterable[Person]],
         devices: Callable[[], Iterable[str]],
         sign_offs: int = 0,
-        staged: bool = False,
     ) -> None:
         self.drafts = Drafts(hublog)
         self.folder = folder
         self.sign_offs = sign_offs
-        self.staged = staged
         self._store = hublog.store
         self._bus = bus
         self._releases = releases
@@ -267,15 +264,15 @@ class Authoring:
         self._bus.publish(TOPIC, {"version": version})
         return self.drafts.get(version)
 
-    def publish(self, version: int, *, by: Person, staged: bool | None = None) -> Published:
+    def publish(self, version: int, *, by: Person, staged: bool = False) -> Published:
         """Publish the newest version. Raises ``Refused('draft.role' | 'draft.unsigned')``, ``Conflict('draft.moved')``
         and what ``read_files`` and ``Releases.propose`` and ``complete`` raise."""
         _may(by)
-        return self._publish(version, by.name, self.staged if staged is None else staged)
+        return self._publish(version, by.name, staged)
 
     def publish_folder(self, by: str, *, staged: bool = False) -> Published:
         """Take HOME/workspace in and publish it: what `outrider hub release publish` does."""
-        return self._publish(self.take_folder(by).version, by, staged or self.staged)
+        return self._publish(self.take_folder(by).version, by, staged)
 
     def _publish(self, version: int, by: str, staged: bool) -> Published:
         newest = self._newest(version)

@@ -110,7 +110,10 @@ class WorkspacePages:
         devices = await run_in_threadpool(self._desk.services.devices.list)
         people = await run_in_threadpool(self._desk.services.releases.people_sign)
         active = [device for device in devices if device.state == "active"]
-        return self._desk.page(request, "workspace_publish.html", person, devices=active, people=people, **shown)
+        return self._desk.page(
+            request, "workspace_publish.html", person, devices=active, people=people,
+            staged=self._desk.services.releases.staged, **shown,
+        )  # fmt: skip
 
     # --- every version ----------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class Releases:
         self._repository = Repository(home / "repository", KeyFolder(home / "keys" / "tuf"), clock)
         self._hublog = hublog
         self._clock = clock
-        self._staged = staged
+        self.staged = staged
         self._lock = threading.RLock()
 
     def init_repository(self) -> None:
@@ -92,7 +92,7 @@ class Releases:
         with self._lock:
             self.recover()
             self._refuse_unchanged(candidate)
-            staged = staged or self._staged
+            staged = staged or self.staged
             number, now = self._next_number(), self._clock()
             manifest = canonical(candidate.manifest(number, now))
             offer = Offer("release", number, now, by, manifest.decode(), {}, {})

@@ -45,7 +45,7 @@ class Desk:
 @pytest.fixture
 def make_desk(hublog: HubLog, home: Path, clock: Clock) -> Callable[..., Desk]:
     def make(**settings: int) -> Desk:
-        releases = Releases(home, hublog, key=hublog.key, clock=clock)
+        releases = Releases(home, hublog, clock=clock)
         if not (home / "repository").exists():
             releases.init_repository()
             shutil.copytree(STARTER, home / "workspace")
