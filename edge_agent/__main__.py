@@ -95,6 +95,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         f"log       {log['size']} entries, {log['bytes'] // 1024} KiB, {found['synced']} countersigned by the hub"
     )
     typer.echo(f"lease     {_lease(found['lease'])}")
+    for stop in found["stops"]:
+        typer.echo(f"stopped   {stop['name'] or 'everything'}, by {stop['by']} ({stop['reason_code']})")
     typer.echo(f"runs      {runs_['closed']} closed, {runs_['waiting']} waiting for a person, {runs_['held']} held")
     typer.echo(f"decided   {found['decided_alone']} alone, {found['asked']} asked, {found['denied']} denied")
     for problem in found["problems"]:

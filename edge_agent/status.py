@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from edge_agent.config import Home
 from edge_agent.identity import load_identity
 from edge_agent.journal import LogReader
@@ -91,6 +93,7 @@ def status(home: Home) -> dict[str, Any]:
         "linked": bool(live and live["linked"]),
         "idle": bool(live and live["idle"]),
         "revoked": found.device.revoked,
+        "stops": msgspec.to_builtins(found.device.stops.switches) if found.device.stops else [],
         "release": release.release if release else 0,
         "log": {"size": size, "bytes": _bytes(home), "root": last[1].decode().split("\n")[2] if last else ""},
         "synced": synced,
