@@ -30,7 +30,7 @@ _STATUS: dict[type[OutriderError], int] = {
     Unavailable: 503,
 }
 _MISSING_CODES = frozenset(
-    f"{what}.unknown" for what in ("device", "run", "approval", "memory", "draft", "release")
+    f"{what}.unknown" for what in ("device", "run", "approval", "memory", "draft", "release", "rollout")
 ) | {"draft.no-file"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import msgspec
@@ -24,12 +25,12 @@ def a_rollout(hub: SampleHub) -> list[SampleAgent]:
         desk.connect()
     pinned, excluded, offline = desks[:3]
     _publish(hub, "// stricter")
-    hub.rollouts.start(_plan(hub), "maria")
+    hub.rollouts.start(_plan(hub, desks), "maria")
     _work(hub, desks, bad=True)
     _publish(hub, "// and better")
     hub.rollouts.pin(pinned.device, 1, "maria")
     hub.rollouts.exclude(excluded.device, True, "maria")
-    hub.rollouts.start(_plan(hub), "maria")
+    hub.rollouts.start(_plan(hub, desks), "maria")
     _work(hub, desks, bad=False)
     offline.disconnect()
     return desks
@@ -41,9 +42,17 @@ def _publish(hub: SampleHub, change: str) -> None:
     hub.releases.publish("maria", staged=True)
 
 
-def _plan(hub: SampleHub) -> r.Plan:
+def _plan(hub: SampleHub, desks: list[SampleAgent]) -> r.Plan:
+    """Four desks come first, then eight; little evidence is enough."""
     stages = [r.Stage(300, HOUR, 40), r.Stage(600, 4 * HOUR, 120), r.Stage(1000, 24 * HOUR, 0)]
-    return msgspec.structs.replace(hub.rollouts.plan(), stages=stages, settle_s=60)
+    plan = hub.rollouts.plan()
+    gates = [msgspec.structs.replace(gate, bad_permille=400) for gate in plan.gates]
+
+    def first(salt: str, permille: int) -> int:
+        return sum(r.takes_part(salt, desk.device, permille) for desk in desks[2:])
+
+    salt = next(salt for salt in map(str, itertools.count()) if (first(salt, 300), first(salt, 600)) == (4, 8))
+    return msgspec.structs.replace(plan, salt=salt, stages=stages, gates=gates, settle_s=60)
 
 
 def _work(hub: SampleHub, desks: list[SampleAgent], *, bad: bool) -> None:

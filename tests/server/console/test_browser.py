@@ -18,6 +18,7 @@ from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
 from tests.server.console.sample_hub import MARIA, SampleHub
 from tests.server.console.sample_memory import SHOP, a_memory
+from tests.server.console.sample_rollout import a_rollout
 from tests.server.console.test_orders import run_of
 from tests.server.console.test_pages import paths
 from tests.server.console.test_runs import HOSTILE
@@ -173,6 +174,27 @@ def test_axe_finds_nothing_on_the_pages_of_memory(
             f"/forget?kind=item&scope={SHOP}&item={disputed}", "/forget?kind=subject",
         ):  # fmt: skip
             inspect(desk, f"/memory{path}", found)
+    context.close()
+    assert found == {}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_rollouts(
+    browser: Browser, served: tuple[SampleHub, str], scheme: Any
+) -> None:
+    hub, url = served
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    found: dict[str, list[str]] = {}
+    inspect(desk, "/rollouts", found)
+    a_rollout(hub)
+    rollouts = [one.state.plan.rollout for one in hub.rollouts.courses() if one.state.plan is not None]
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        for path in ("", *(f"/{rollout}" for rollout in rollouts)):
+            inspect(desk, f"/rollouts{path}", found)
     context.close()
     assert found == {}
 
