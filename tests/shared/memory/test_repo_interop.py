@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,24 +17,11 @@ from shared.memory.repo.sync import Have, Message
 from tests import npm
 
 
-class Script:
+class Document(npm.Script):
     """A document in JavaScript."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            npm.script(Path(__file__).with_name("repo_peer.mjs"), folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def do(self, act: str, **given: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"act": act, **given}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert "error" not in answer, answer
-        return answer
+        super().__init__(Path(__file__).with_name("repo_peer.mjs"), folder)
 
     def next(self) -> Message | None:
         message = self.do("next")["message"]
@@ -50,22 +35,18 @@ class Script:
             Node(one["hash"], tuple(one["deps"]), bytes.fromhex(one["chunk"])) for one in self.do("changes")["changes"]
         ]
 
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.communicate(timeout=30)
-
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Script, Script]]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Document, Document]]:
     folder = tmp_path_factory.mktemp("node")
-    made = (Script(folder), Script(folder))
+    made = (Document(folder), Document(folder))
     yield made
     for script in made:
         script.close()
 
 
 @pytest.fixture
-def scripts(started: tuple[Script, Script]) -> tuple[Script, Script]:
+def scripts(started: tuple[Document, Document]) -> tuple[Document, Document]:
     for script in started:
         script.do("begin")
     return started
@@ -93,7 +74,7 @@ class Hub:
         peer.received(message)
 
 
-def settle(hub: Hub, clients: list[Script]) -> int:
+def settle(hub: Hub, clients: list[Document]) -> int:
     """Exchange until nobody has anything to say; how many messages that took."""
     count = 0
     while True:
@@ -125,7 +106,7 @@ def some_edit(rng: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_documents_converge_with_javascript(scripts: tuple[Script, Script], seed: int) -> None:
+def test_documents_converge_with_javascript(scripts: tuple[Document, Document], seed: int) -> None:
     rng = random.Random(seed)
     one = scripts[0]
     one.do("create")
@@ -155,7 +136,7 @@ def test_documents_converge_with_javascript(scripts: tuple[Script, Script], seed
     assert settle(hub, list(scripts)) == 0
 
 
-def test_changes_that_a_filter_hides_are_asked_for(scripts: tuple[Script, Script]) -> None:
+def test_changes_that_a_filter_hides_are_asked_for(scripts: tuple[Document, Document]) -> None:
     one, _ = scripts
     one.do("create")
     for _ in range(40):
@@ -178,7 +159,7 @@ def test_changes_that_a_filter_hides_are_asked_for(scripts: tuple[Script, Script
     assert tuple(one.do("look")["heads"]) == hub.history.heads and len(peer.waiting) == 0
 
 
-def test_javascript_reads_what_is_written_here(scripts: tuple[Script, Script]) -> None:
+def test_javascript_reads_what_is_written_here(scripts: tuple[Document, Document]) -> None:
     one, _ = scripts
     one.do("create")
     nodes = one.nodes()
@@ -193,7 +174,7 @@ def test_javascript_reads_what_is_written_here(scripts: tuple[Script, Script]) -
     }
 
 
-def test_a_client_that_has_met_another_hub_begins_again(scripts: tuple[Script, Script]) -> None:
+def test_a_client_that_has_met_another_hub_begins_again(scripts: tuple[Document, Document]) -> None:
     one, two = scripts
     one.do("create")
     hub = Hub(one.nodes())
