@@ -21,6 +21,7 @@ from server.console.events import EventStream
 from server.console.failures import handlers, route_class
 from server.console.forgetting import ForgettingPages
 from server.console.memory import MemoryPages
+from server.console.models import ModelPages
 from server.console.orders import OrderPages
 from server.console.overview import OverviewPage
 from server.console.releases import ReleasePages
@@ -68,6 +69,7 @@ def _router(desk: Desk) -> APIRouter:
         DoorPages,
         ForgettingPages,
         ReplayPages,
+        ModelPages,
         WorkspacePages,
         EditorPages,
         TokenPages,

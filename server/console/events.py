@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from server.console.desk import Desk
 
-TOPICS = ("approvals", "runs", "devices", "releases", "memory", "stops", "workspace", "reconcile")
+TOPICS = ("approvals", "runs", "devices", "releases", "memory", "stops", "workspace", "reconcile", "models")
 GATHER_SECONDS = 0.25
 QUIET_SECONDS = 15.0  # between signs of life, and between looks at the session
 

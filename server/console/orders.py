@@ -48,8 +48,10 @@ class OrderPages:
         words = {book: await run_in_threadpool(self._desk.catalogue.wording, book) for book in books}
         may = await run_in_threadpool(self._may, person, everything)
         return self._desk.page(
-            request, "attention.html", person, counts=counts, found=found, coming=coming, words=words, may=may
-        )
+            request, "attention.html", person, counts=counts, found=found, coming=coming, words=words, may=may,
+            reconcile=await run_in_threadpool(self._desk.services.reconcile.waiting),
+            drifted=await run_in_threadpool(self._desk.services.replays.drifted),
+        )  # fmt: skip
 
     def _coming(self, needing: Needing) -> dict[str, OrderView]:
         """Orders on their way, by their step."""
@@ -68,7 +70,8 @@ class OrderPages:
         """How many runs need a person, for the menu."""
         await self._desk.person(request)
         counts = await run_in_threadpool(self._record.attention)
-        html = self._desk.fragment("badge.html", None, number=sum(counts.values()), what="need attention")
+        number = sum(counts.values()) + await run_in_threadpool(self._desk.services.reconcile.waiting)
+        html = self._desk.fragment("badge.html", None, number=number, what="need attention")
         return HTMLResponse(html)
 
     async def give(self, request: Request, run: str) -> Response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, func, select
+from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, func, select, tuple_
 
 from server.ingest.needs import needs
 from server.ingest.views import Counts, Needing, RunView, Story, StoryEntry
@@ -84,6 +84,13 @@ class Record:
                 needs=needs(conn, row.device, folded),
                 children=[_view(child) for child in conn.execute(children.limit(_CHILDREN))],
             )
+
+    def named(self, runs: Collection[tuple[str, str]]) -> dict[str, RunView]:
+        """The runs of these devices and names, by ``DEVICE:RUN``."""
+        wanted = tuple_(RUNS.c.device, RUNS.c.id).in_(list(runs))
+        with self._store.read() as conn:
+            views = [_view(row) for row in conn.execute(_runs().where(wanted))]
+        return {view.id: view for view in views}
 
     def needing(self, attention: str, limit: int = 50) -> list[Needing]:
         """Runs that need a person for ``doubt``, ``operator`` or ``failed``, the newest first, and for what."""

@@ -125,14 +125,14 @@ def compare(policy: Policy, verdicts: Iterable[Past], *, most: int = 200) -> Dif
     """Judge all of ``verdicts``, given the newest first, under ``policy``."""
     judge = Judge(policy)
     total = Differences()
-    told: set[tuple[str, str, str, str]] = set()  # an action denied after a yes is not counted a second time
+    told: set[tuple[str, str, str]] = set()  # what is denied after a yes is not counted a second time
     for past in verdicts:
         given = past.given
         if is_held(given):
             total.held += 1
             continue
         found = difference(judge, past)
-        name = (past.device, past.run, given.step, given.action)
+        name = (past.device, past.run, given.step)
         if given.context.get("approved") is True:
             if found is None:
                 continue

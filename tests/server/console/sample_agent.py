@@ -65,7 +65,10 @@ class Case:
 
 
 class SampleAgent:
-    """Shares the hub's clock, and moves it on by what each step takes."""
+    """Shares the hub's clock, and moves it on by what each step takes. ``offline`` is what it says of itself when it
+    judges."""
+
+    offline = False
 
     def __init__(self, devices: Devices, ingest: Ingest, policy: Policy, name: str, clock: SampleClock) -> None:
         self._devices, self._ingest, self._policy, self._clock = devices, ingest, policy, clock
@@ -159,7 +162,7 @@ class SampleAgent:
             "confidence": case.confidence,
             "value_cents": case.cents or 0,
             "data_class": "personal",
-            "offline": False,
+            "offline": self.offline,
             "lease_age_s": 1260,
             "actions_since_sync": 3,
             "local_hour": 10,
