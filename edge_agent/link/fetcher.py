@@ -20,18 +20,30 @@ _PIECE = 64 * 1024
 
 
 class HttpFetcher(FetcherInterface):
-    """TUF's fetcher seam over urllib3. Raises only TUF's ``DownloadError`` kinds. Times are seconds."""
+    """TUF's fetcher seam over urllib3. Raises only TUF's ``DownloadError`` kinds. Times are seconds.
+
+    One download at a time. TUF stops reading an answer that is too long in the middle, and its error keeps the rest of
+    it alive; so the answer before is closed when the next is asked for, and at the end.
+    """
 
     def __init__(
         self, *, connect_s: float = CONNECT_SECONDS, gap_s: float = GAP_SECONDS, total_s: float = TOTAL_SECONDS
     ) -> None:
         self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=connect_s, read=gap_s))
         self._total_s = total_s
+        self._answer: urllib3.BaseHTTPResponse | None = None
 
     def close(self) -> None:
+        self._hang_up()
         self._pool.clear()
 
+    def _hang_up(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+
     def _fetch(self, url: str) -> Iterator[bytes]:
+        self._hang_up()
         deadline = time.monotonic() + self._total_s
         try:
             # Identity: an answer must not be able to grow after it was counted.
@@ -47,6 +59,7 @@ class HttpFetcher(FetcherInterface):
         if answer.status != 200:
             answer.close()
             raise DownloadHTTPError(f"status {answer.status} for {url}", answer.status)
+        self._answer = answer
         return self._pieces(answer, url, deadline)
 
     def _pieces(self, answer: urllib3.BaseHTTPResponse, url: str, deadline: float) -> Iterator[bytes]:
@@ -66,5 +79,6 @@ class HttpFetcher(FetcherInterface):
             # A connection with unread bytes on it must not serve the next request.
             if whole:
                 answer.release_conn()
+                self._answer = None
             else:
                 answer.close()
