@@ -10,17 +10,19 @@ __all__ = ["ALL", "Gate", "Metric", "Plan", "Stage", "checked", "default_plan", 
 ALL = 1000  # permille
 _BOUNDED = ("latency", "cost")  # their gates need a bound
 _HOUR = 3600
-_LEAST_DEVICES = 5  # to be expected in a stage
+_LEAST_DEVICES = 10  # to be expected in the first stage
 
 
 def default_plan(
     rollout: str, release: int, control: int, salt: str, *, devices: int, slow_ms: int = 0, dear_cents: int = 0
 ) -> Plan:
-    """The plan for a fleet of so many devices: 1, 10, 50 and 100 percent, without the stages in which fewer than five
-    devices are to be expected: one device is no sample, and often there would be none. ``slow_ms`` and ``dear_cents``
-    are what nine of ten runs of the control stay under (see ``usual_bound``); 0 where that is not known, and then
-    latency or cost are no gate."""
-    stages = [Stage(10, 4 * _HOUR, 50), Stage(100, 24 * _HOUR, 200), Stage(500, 24 * _HOUR, 500)]
+    """The plan for a fleet of so many devices: 10, 50 and 100 percent, and before them the smallest of 1, 2, 5, 10 and
+    20 percent that is ten devices or more: fewer are no sample, and often there would be none. ``slow_ms`` and
+    ``dear_cents`` are what nine of ten runs of the control stay under (see ``usual_bound``); 0 where that is not known,
+    and then latency or cost are no gate."""
+    first = next((share for share in (10, 20, 50, 100, 200) if devices * share >= _LEAST_DEVICES * ALL), 500)
+    stages = [Stage(first, 4 * _HOUR, 50)]
+    stages += [Stage(share, 24 * _HOUR, runs) for share, runs in ((100, 200), (500, 500), (ALL, 0)) if share > first]
     gates = [
         Gate("failures", 20, 100),
         Gate("overridden", 50, 200),
@@ -37,10 +39,7 @@ def default_plan(
             release=release,
             control=control,
             salt=salt,
-            stages=[
-                *(one for one in stages if devices * one.permille >= _LEAST_DEVICES * ALL),
-                Stage(ALL, 24 * _HOUR, 0),
-            ],
+            stages=stages,
             gates=gates,
             alpha_permille=50,
             beta_permille=10,
