@@ -22,6 +22,7 @@ ORDERS = {
     "cancel": ("Cancel it", "It ends, and what it did is taken back, as far as tools can."),
     "retry": ("Try again", "It goes on from what failed. What is done is not done again."),
     "dismiss": ("Lay it to rest", "It leaves the list of failures for good. Nothing is done."),
+    "undo": ("Take it back", "What it did is taken back, the newest first, as far as tools can."),
 }
 
 

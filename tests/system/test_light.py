@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # Model runtimes and arrays belong in the worker, the documents' codec where memory is written, what tools need where a
-# table of tools.toml names their kind, expressions where a playbook has one, and the rest in the hub.
+# table of tools.toml names their kind, expressions where a playbook has one, templates where a panel is opened, and the
+# rest in the hub.
 HEAVY = {
-    *("automerge", "cel", "dbus_fast", "fastapi", "imapclient", "jsonschema", "llama_cpp", "mcp", "numpy"),
+    *("automerge", "cel", "dbus_fast", "fastapi", "imapclient", "jinja2", "jsonschema", "llama_cpp", "mcp", "numpy"),
     *("onnxruntime", "openpyxl", "opentelemetry", "pg8000", "pydantic", "pydantic_core", "rich", "sqlalchemy"),
     *("torch", "typer"),
 }

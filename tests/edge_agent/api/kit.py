@@ -57,6 +57,12 @@ class TestDesk:
         self.asked.append(("start", playbook, inputs, by, dry_run))
         return "r-9"
 
+    def status(self) -> dict[str, Any]:
+        return {"name": "Permit desk"}
+
+    def runs(self, limit: int) -> list[dict[str, Any]]:
+        return [self.run("r-1")]
+
     def run(self, run_id: str) -> dict[str, Any]:
         self._raise(run_id)
         return {"run": run_id, "status": "open", "steps": []}

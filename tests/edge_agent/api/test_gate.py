@@ -125,3 +125,11 @@ async def test_no_answer_is_kept_by_a_browser_or_taken_for_a_page(served: Served
         answer = await served.ask(method, path, body if method == "POST" else None)
         assert answer.headers["cache-control"] == "no-store" and answer.headers["x-content-type-options"] == "nosniff"
         assert "server" not in answer.headers and "text/html" not in answer.headers["content-type"]
+
+
+async def test_where_no_panel_is_served_its_addresses_need_the_token_like_all_others(served: Served) -> None:
+    for path in ("/panel/", "/panel/open?code=x", "/panel/x/memory"):
+        answer = await served.ask("GET", path, headers={"Authorization": None})
+        assert (answer.status, answer.json["code"]) == (401, "api.token")
+        assert (await served.ask("GET", path, headers={"Origin": f"http://127.0.0.1:{served.port}"})).status == 403
+        assert (await served.ask("GET", path)).status == 404
