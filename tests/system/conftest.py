@@ -78,9 +78,10 @@ class Desk:
 
 
 class City:
-    """One hub with a first release, and wires for its desks."""
+    """One hub with a first release, and wires for its desks. ``settings`` are further variables of its own."""
 
-    def __init__(self, folder: Path, wires: int = WIRES) -> None:
+    def __init__(self, folder: Path, wires: int = WIRES, settings: dict[str, str] | None = None) -> None:
+        self._settings = settings or {}
         self.folder, self.home = folder, folder / "hub"
         init = ("hub", "init", "--home", str(self.home), "--starter", "permits", "--name", "Testville")
         outrider(*init, "--user", "mara", "--password-stdin", typed="a-long-password\n")
@@ -97,7 +98,8 @@ class City:
 
     def _process(self, port: int) -> Process:
         words = ("hub", "run", "--home", str(self.home), "--port", str(port))
-        return Process("hub", self.folder / "hub.log", *words, env={"OUTRIDER_HUB_HOSTS": self._hosts})
+        env = {"OUTRIDER_HUB_HOSTS": self._hosts, **self._settings}
+        return Process("hub", self.folder / "hub.log", *words, env=env)
 
     def start(self) -> None:
         self.process.start()
@@ -114,9 +116,14 @@ class City:
         self.process = self._process(int(self.address.rsplit(":", 1)[1]))
         self.start()
 
-    def publish(self) -> int:
-        out = json.loads(outrider("hub", "release", "publish", "--home", str(self.home), "--json"))
+    def publish(self, *more: str) -> int:
+        out = json.loads(outrider("hub", "release", "publish", *more, "--home", str(self.home), "--json"))
         return int(out["release"])
+
+    def rollout(self, *words: str) -> dict[str, Any]:
+        """What ``outrider hub rollout`` says."""
+        out: dict[str, Any] = json.loads(outrider("hub", "rollout", *words, "--home", str(self.home), "--json"))
+        return out
 
     def revoke(self, device: str) -> None:
         outrider("hub", "device", "revoke", device, "--home", str(self.home))
