@@ -354,7 +354,8 @@ class Counter:
 def _fitting(run: Run) -> list[str]:
     """The orders that the whole run would take now."""
     if run.closed is not None:
-        return ["retry", "dismiss"] if run.closed.outcome == FAILED and not run.dismissed else []
+        failed = ["retry", "dismiss"] if run.closed.outcome == FAILED and not run.dismissed else []
+        return [*failed, *(["undo"] if run.undoable else [])]
     return ["resume" if run.paused else "pause", *(() if run.cancelled else ("cancel",))]
 
 

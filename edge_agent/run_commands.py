@@ -47,6 +47,7 @@ def add_to(agent: typer.Typer) -> None:
         ("cancel", "End a run, and take back what it did."),
         ("retry", "Go on with a failed run from what failed."),
         ("dismiss", "Take a failed run off the list for good."),
+        ("undo", "Take back what an ended run did, the newest first."),
     ):
         agent.command(name, help=about)(_order(name))
     agent.command()(settle)

@@ -86,6 +86,7 @@ _ORDERS = {
     "cancel": ("square-x", "warn", "cancelled the run", "What was under way is brought to its end first."),
     "retry": ("refresh", "info", "tried the run again", "It goes on from what failed. What was done stays done."),
     "dismiss": ("archive", "plain", "laid the failure to rest", ""),
+    "undo": ("arrow-back-up", "warn", "had the run taken back", "What it did is taken back, the newest first."),
     "happened": ("user-check", "ok", "said that it happened", "Nothing is sent again; the run goes on."),
     "not-happened": ("user-check", "warn", "said that it did not happen", "The action is judged again."),
     "handled": ("tool", "ok", "took it back by hand", ""),

@@ -91,7 +91,7 @@ def test_a_corrected_run_is_told_from_arrival_to_seal(read_only: SampleHub) -> N
     assert titles == [
         "A case arrived", "Memory was searched", "Recommendation", "The policy asks for a person", "A person is asked",
         "omar corrected it", "Judged again, with the approval", "About to act", "Done, with a receipt", "Checked",
-        "Closed: done", "Sealed and countersigned",
+        "Closed: done", "Sealed and countersigned", "Orders",
     ]  # fmt: skip
     for shown in (
         "applications-morning.csv row 9 opened a run of permit-triage, version 3, under release 1.",
