@@ -14,33 +14,33 @@ import msgspec
 
 from server.authoring import lint_playbooks, lint_policy
 from server.authoring.findings import Finding, Known, of_error, ordered
-from server.releases.workspace import MEMORY, MODELS, POLICY, SCHEMA, Candidate, belongs, read_files, read_models
+from server.releases.workspace import MEMORY, MODELS, POLICY, SCHEMA, read_files, read_models
 from shared import playbook as playbooks
 from shared.errors import BadInput
 from shared.memory.rules import read_rules
 from shared.policy import Policy
 from shared.release import Release
 
+_CASES = ".cases.yaml"
+
 
 def check(files: Mapping[str, bytes], known: Known | None = None) -> list[Finding]:
     """What is wrong with a workspace, errors first. Never raises for what stands in its files."""
     known = known or Known()
     wrong = list(_errors(files))
-    if not wrong:
-        try:
-            candidate = read_files(files)
-        except BadInput as error:
-            wrong.append(of_error(error, files))
     if wrong:
         return ordered(wrong)
-    release = opened(candidate)
+    try:
+        candidate = read_files(files)
+    except BadInput as error:
+        wrong.append(of_error(error, files))
+        plain = {path: data for path, data in files.items() if not path.endswith(_CASES)}
+        if len(plain) == len(files):
+            return wrong
+        return ordered([*wrong, *check(plain, known)])  # failing cases hide nothing else
+    release = Release(candidate.manifest(1, 0), candidate.files, new=True)
     policy = lint_policy.lint(candidate.files[POLICY].decode(), release, known)
     return ordered(_at_their_steps([*policy, *lint_playbooks.lint(files, release, known)], files))
-
-
-def opened(candidate: Candidate) -> Release:
-    """A candidate as the release it would be."""
-    return Release(candidate.manifest(1, 0), candidate.files, new=True)
 
 
 def _at_their_steps(found: list[Finding], files: Mapping[str, bytes]) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def _errors(files: Mapping[str, bytes]) -> Iterator[Finding]:
         yield from _policy(texts, files)
     readers: dict[str, Callable[[], object]] = {}
     for path, text in texts.items():
-        if path.startswith("playbooks/") and path.endswith(".yaml") and not path.endswith(".cases.yaml"):
+        if path.startswith("playbooks/") and path.endswith(".yaml") and not path.endswith(_CASES):
             readers[path] = _later(playbooks.load, text, path, new=True)
     if MEMORY in texts:
         readers[MEMORY] = _later(read_rules, texts[MEMORY], MEMORY)
@@ -106,7 +106,3 @@ def _syntax_line(text: str, code: str, said: str) -> int:
                 return number
     return next((number for number in range(start, len(lines)) if lines[number].strip()), start) + 1
 
-
-def stray(path: str) -> bool:
-    """Whether a path cannot be part of a workspace at all."""
-    return not belongs(path)
