@@ -19,6 +19,7 @@ from tests.server.console.sample_cases import WAITING
 from tests.server.console.sample_hub import MARIA, SampleHub
 from tests.server.console.sample_memory import SHOP, a_memory
 from tests.server.console.sample_rollout import a_rollout
+from tests.server.console.test_models import some_models
 from tests.server.console.test_orders import run_of
 from tests.server.console.test_pages import paths
 from tests.server.console.test_runs import HOSTILE
@@ -45,8 +46,8 @@ class Desk:
         self.page.goto(self.url + path)
         return self.page
 
-    def sign_in(self) -> None:
-        token, _ = self.hub.users.create_session(next(u for u in self.hub.users.list() if u.name == "maria"))
+    def sign_in(self, name: str = "maria") -> None:
+        token, _ = self.hub.users.create_session(next(u for u in self.hub.users.list() if u.name == name))
         self.page.context.add_cookies([{"name": "outrider_session", "value": token, "url": self.url}])
 
     def wait_live(self) -> None:
@@ -126,7 +127,11 @@ def desk(browser: Browser, served: tuple[SampleHub, str]) -> Iterator[Desk]:
 
 def inspect(desk: Desk, path: str, found: dict[str, list[str]]) -> None:
     """What axe has against a page with everything opened, and whether it runs over its sides."""
-    page = desk.go(path)
+    judge(desk.go(path), path, found)
+
+
+def judge(page: Page, path: str, found: dict[str, list[str]]) -> None:
+    """The same of the page that is open."""
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.removeAttribute('name') })")
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
     result = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
@@ -174,6 +179,13 @@ def test_axe_finds_nothing_on_the_pages_of_memory(
             f"/forget?kind=item&scope={SHOP}&item={disputed}", "/forget?kind=subject",
         ):  # fmt: skip
             inspect(desk, f"/memory{path}", found)
+    desk.sign_in("omar")
+    doors = f"/memory/items/{disputed}/doors?scope={SHOP}"
+    inspect(desk, doors, found)
+    desk.page.get_by_label("What it is for").fill("the web page")
+    desk.page.get_by_role("button", name="Make it").click()
+    expect(desk.page.get_by_text("automerge:").first).to_be_visible()
+    judge(desk.page, "the new address", found)
     context.close()
     assert found == {}
 
@@ -197,6 +209,41 @@ def test_axe_finds_nothing_on_the_pages_of_rollouts(
             inspect(desk, f"/rollouts{path}", found)
     context.close()
     assert found == {}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page_of_models(browser: Browser, served: tuple[SampleHub, str], scheme: Any) -> None:
+    hub, url = served
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    found: dict[str, list[str]] = {}
+    inspect(desk, "/models", found)
+    some_models(hub)
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        inspect(desk, "/models", found)
+    context.close()
+    assert found == {}
+
+
+def test_a_model_is_added_by_a_person_with_a_file(
+    browser: Browser, served: tuple[SampleHub, str], tmp_path: Path
+) -> None:
+    hub, url = served
+    context = window(browser)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/models")
+    file = tmp_path / "letters.gguf"
+    file.write_bytes(b"GGUF" + bytes(500_000))
+    page.get_by_label("Name").fill("letters-1")
+    page.get_by_label("File").set_input_files(file)
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("button", name="Use in the next release: letters-1")).to_be_visible()
+    assert [model.size for model in hub.models.list()] == [500_004]
+    context.close()
 
 
 def test_a_conflict_is_settled_by_keyboard_and_an_open_list_hears_of_it(
