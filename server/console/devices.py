@@ -20,7 +20,7 @@ REASONS = {
 }
 
 
-def _need_admin(person: Person) -> None:
+def need_admin(person: Person) -> None:
     if not person.may("admin"):
         raise Refused(
             "console.role",
@@ -53,7 +53,7 @@ class DevicePages:
     async def token(self, request: Request) -> Response:
         """A one-time token for a new device, shown on this page only."""
         person = await self._desk.person(request)
-        _need_admin(person)
+        need_admin(person)
         await self._desk.form(request, person.csrf)
         services = self._desk.services
         token = await run_in_threadpool(self._devices.issue_token, person.name, services.hub.token_seconds)
@@ -74,13 +74,13 @@ class DevicePages:
 
     async def ask_revoke(self, request: Request, device: str) -> Response:
         person = await self._desk.person(request)
-        _need_admin(person)
+        need_admin(person)
         view = await run_in_threadpool(self._devices.get, device)
         return self._desk.page(request, "device_revoke.html", person, device=view, reasons=REASONS)
 
     async def revoke(self, request: Request, device: str) -> Response:
         person = await self._desk.person(request)
-        _need_admin(person)
+        need_admin(person)
         form = await self._desk.form(request, person.csrf)
         if form.get("code") not in REASONS:
             raise BadInput("console.reason", "No reason was chosen.", advice="Choose why the device is revoked.")

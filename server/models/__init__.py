@@ -7,7 +7,7 @@ names what was staged and keeps it where devices fetch it, ``orders`` is what an
 from __future__ import annotations
 
 from server.models.orders import ModelOrder, carry_out
-from server.models.registry import About, Models, ModelView
+from server.models.registry import About, Models, ModelView, naming
 from server.models.staging import Staged, Staging
 
-__all__ = ["About", "ModelOrder", "ModelView", "Models", "Staged", "Staging", "carry_out"]
+__all__ = ["About", "ModelOrder", "ModelView", "Models", "Staged", "Staging", "carry_out", "naming"]

@@ -260,11 +260,7 @@ class Models:
         if not self._workspace.is_dir():
             raise BadInput("release.workspace", "this hub has no workspace", advice="run `outrider hub init`")
         path = self._workspace / MODELS_FILE
-        listed = read_models(path.read_bytes() if path.exists() else None)
-        place = next((n for n, one in enumerate(listed) if one.kind == ref.kind), len(listed))
-        kept = [one for n, one in enumerate(listed) if n != place and one.name != name]
-        made = [*kept[:place], ref, *kept[place:]]
-        durable.write(path, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+        durable.write(path, naming(path.read_bytes() if path.exists() else None, ref))
         return ref
 
     # --- within -------------------------------------------------------------------------------------------------
@@ -280,6 +276,15 @@ class Models:
     def _write(self, facts: ModelAdded | ModelScored | ModelRemoved, rows: Any) -> None:
         self._log.append([Draft(facts)], rows)
         self._bus.publish(TOPIC, {"model": facts.model})
+
+
+def naming(models: bytes | None, ref: ModelRef) -> bytes:
+    """A workspace's ``models.json`` that names a model in place of the one of its kind. Raises
+    ``BadInput('release.models')``."""
+    listed = read_models(models)
+    place = next((n for n, one in enumerate(listed) if one.kind == ref.kind), len(listed))
+    kept = [one for n, one in enumerate(listed) if n != place and one.name != ref.name]
+    return msgspec.json.format(msgspec.json.encode([*kept[:place], ref, *kept[place:]]), indent=2) + b"\n"
 
 
 def _check(staged: Staged, about: About) -> Literal["gguf", "onnx"]:
