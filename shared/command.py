@@ -25,6 +25,7 @@ ABOUT = {
     "hub": "Run a hub: enrolment, releases, approvals, the record.",
     "agent": "Run this computer's agent.",
     "audit": "Verify a log offline.",
+    "release": "Author releases in a folder: pull the workspace, check it, push it.",
     "keys": "Your own keys: sign releases and the root with them, without a hub.",
     "mcp": "Offer the agent's guarded tools to an assistant that speaks MCP.",
     "memory": "See and fill the agent's memory.",
@@ -88,7 +89,7 @@ def _loaded(part: EntryPoint, name: str) -> Any:
     try:
         return part.load()
     except ModuleNotFoundError as error:
-        extra = "hub" if name == "hub" else "agent"
+        extra = "hub" if name in ("hub", "release") else "agent"
         print(
             f"`outrider {name}` needs parts that are not installed ({error.name} is missing).\n"
             f"  → pip install 'outrider[{extra}]'",

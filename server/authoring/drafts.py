@@ -124,7 +124,7 @@ class Drafts:
         Raises ``Conflict('draft.moved')`` where another one came meanwhile, ``Conflict('draft.same')`` where nothing
         changed, ``BadInput('draft.path' | 'draft.too-many' | 'draft.note' | 'release.file-too-large')``.
         """
-        note = _tidy(note, _NOTE_CHARS, "draft.note")
+        note = _tidy(note)
         _check(files)
         hashes = {path: hex_sha256(data) for path, data in sorted(files.items())}
         with self._store.writing:
@@ -214,8 +214,8 @@ def _check(files: Mapping[str, bytes]) -> None:
             raise BadInput("release.file-too-large", f"{path} is too large", advice="keep data in memory", where=path)
 
 
-def _tidy(text: str, most: int, code: str) -> str:
-    text = " ".join(text.split())
-    if len(text) > most:
-        raise BadInput(code, f"the text has {len(text)} characters", advice=f"use at most {most}")
-    return text
+def _tidy(note: str) -> str:
+    note = " ".join(note.split())
+    if len(note) > _NOTE_CHARS:
+        raise BadInput("draft.note", f"the note has {len(note)} characters", advice=f"use at most {_NOTE_CHARS}")
+    return note
