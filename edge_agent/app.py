@@ -13,7 +13,7 @@ import msgspec
 
 from edge_agent.act import Hands
 from edge_agent.adopting import Adopting
-from edge_agent.config import SOFTWARE, Config, Home, now_us
+from edge_agent.config import SOFTWARE, Config, Home, now_us, uptime_us
 from edge_agent.desk import Counter
 from edge_agent.guard import Guard
 from edge_agent.identity import Identity, load_identity, load_key
@@ -173,6 +173,8 @@ class Agent:
             online=lambda: self._link.up,
             in_question=lambda: self._log_in_question,
             now=now_us,
+            uptime=uptime_us,
+            newest=self._journal.newest_at,
             local=_local,
         )
         self._hands = Hands(self._tools(), stopped=guard.stopped, now=now_us)

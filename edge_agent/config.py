@@ -21,6 +21,14 @@ SOFTWARE = f"agent {__version__}"
 PREFIX = "OUTRIDER_"
 
 
+def uptime_us() -> int:
+    """Microseconds by a clock that nobody sets and that goes on while the machine sleeps, where the system has one."""
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; macOS counts sleep in CLOCK_MONOTONIC
+    if clock is None:
+        clock = getattr(time, "CLOCK_MONOTONIC", None)
+    return (time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)) // 1000
+
+
 def now_us() -> int:
     """The machine's clock, microseconds since 1970 UTC."""
     return time.time_ns() // 1000

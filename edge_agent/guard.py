@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shared import limits
-from shared.entries import PlanMade, Switch, SwitchesTaken, VerdictGiven
+from shared.entries import LeaseTaken, PlanMade, Switch, SwitchesTaken, VerdictGiven
 from shared.policy import ALLOW, ASK, Policy, Request, Verdict, deny
 from shared.runs import Device, Run
 
@@ -57,9 +57,41 @@ class _Sum:
         self.cents += cents
 
 
+class LeaseClock:
+    """What time it is, for a lease: what the clock says, but never before what must be by now.
+
+    A lease that ran out must not come to life again because somebody set the clock back. So from the moment a lease is
+    seen here, time goes on by a clock that nobody sets and that counts while the machine sleeps (``uptime``): from when
+    the hub issued it, or for one that was found at the start from the log's newest entry (``newest``), which no restart
+    undoes. A clock that is set forward only ends the lease early: set right again, or renewed by the hub, it goes on.
+    """
+
+    def __init__(self, wall: Callable[[], int], uptime: Callable[[], int], *, newest: int, found: str) -> None:
+        """Times in microseconds; ``found`` is the lease held at the start, empty for none."""
+        self._wall = wall
+        self._uptime = uptime
+        self._newest = newest
+        self._found = found
+        self._seen = ("", 0)  # the lease that is held, and what the uptime was when its least time was
+
+    def now(self, lease: LeaseTaken | None) -> int:
+        wall = self._wall()
+        if lease is None:
+            return wall
+        if self._seen[0] != lease.lease:
+            least = max(lease.issued_at, self._newest) if lease.lease == self._found else lease.issued_at
+            self._seen = lease.lease, self._uptime() - least
+        return max(wall, self._uptime() - self._seen[1])
+
+    def is_before(self, lease: LeaseTaken) -> bool:
+        """Whether the clock stands before the lease was issued."""
+        return self._wall() < lease.issued_at - limits.CLOCK_SKEW_SECONDS * _US
+
+
 class Guard:
     """Judges for one device. ``policy`` returns the installed policy and its release number, or ``None``;
-    ``in_question`` says that the hub has refused this device's log as rewritten or rolled back."""
+    ``in_question`` says that the hub has refused this device's log as rewritten or rolled back. ``uptime`` is a clock
+    that is never set (microseconds since any moment), ``newest`` the time of the log's newest entry at the start."""
 
     def __init__(
         self,
@@ -70,6 +102,8 @@ class Guard:
         online: Callable[[], bool],
         in_question: Callable[[], bool],
         now: Callable[[], int],
+        uptime: Callable[[], int],
+        newest: int,
         local: Callable[[int], datetime.datetime],
     ) -> None:
         self._device = device
@@ -77,7 +111,8 @@ class Guard:
         self._policy = policy
         self._online = online
         self._in_question = in_question
-        self._now = now
+        found = device.lease.lease if device.lease is not None else ""
+        self._clock = LeaseClock(now, uptime, newest=newest, found=found)
         self._local = local
         self._reserved = _Sum()
         self._reserved_by: dict[str, _Sum] = {}  # the same by playbook
@@ -104,7 +139,7 @@ class Guard:
 
     def judge(self, run: Run, plan: PlanMade, case: Case) -> tuple[Verdict, VerdictGiven]:
         """The verdict, and the facts to record: with its whole context, so that it can be judged again anywhere."""
-        now = self._now()
+        now = self._clock.now(self._device.lease)
         context = self._context(run, plan, case, now)
         installed = self._policy()
         held = self._held(run, case, now)
@@ -141,7 +176,7 @@ class Guard:
             return "host:log-in-question"
         if lease is None:
             return "host:no-lease"
-        if now < lease.issued_at - limits.CLOCK_SKEW_SECONDS * _US:
+        if self._clock.is_before(lease):
             return "host:clock"
         if now >= lease.expires_at:
             return "host:lease-expired"

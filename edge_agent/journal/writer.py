@@ -195,6 +195,11 @@ class Journal(LogReader):
         return max(self._now(), self._end.last_at)
 
     @property
+    def newest_at(self) -> int:
+        """The newest entry's time, 0 for an empty log."""
+        return self._end.last_at
+
+    @property
     def behind_us(self) -> int:
         """How far the machine's clock stands before the newest entry; 0 when it does not."""
         return max(0, self._end.last_at - self._now())

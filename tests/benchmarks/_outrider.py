@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project itse
 from _contestant import serve
 
 from edge_agent.act import Hands
+from edge_agent.config import uptime_us
 from edge_agent.guard import Guard
 from edge_agent.journal import Journal
 from edge_agent.memory import Memory
@@ -129,6 +130,8 @@ class Agent:
             online=lambda: True,
             in_question=lambda: False,
             now=now_us,
+            uptime=uptime_us,
+            newest=0,
             local=local,
         )
         tool = Nothing()

@@ -153,6 +153,8 @@ class Rig:
             online=lambda: self.online,
             in_question=lambda: self.in_question,
             now=self.clock,
+            uptime=self.clock,
+            newest=self.journal.newest_at,
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.UTC),
         )
         made = {one.name: one for one in [self.tool, Confirm(), *(tools or [])]}

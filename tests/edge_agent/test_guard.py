@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent.config import now_us, uptime_us
 from edge_agent.guard import Case, Guard
 from shared.entries import LeaseTaken, PlanMade, RunOpened, VerdictGiven
 from shared.policy import ALLOW, ASK, DENY, Policy
@@ -26,11 +27,12 @@ CASE = Case("a" * 64, "register.decide", "sign", "reversible", "background", 4_2
 class Bench:
     """A guard whose surroundings a test sets."""
 
-    def __init__(self, policy: str = MAY) -> None:
+    def __init__(self, policy: str = MAY, *, newest: int = 0) -> None:
         self.device = Device(lease=LeaseTaken("l", START, START + 8 * HOUR, 3, 1_000_000))
         self.policy: tuple[Policy, int] | None = (Policy(policy, SCHEMA), 7)
         self.online = True
         self.now = START + HOUR
+        self.uptime = 0
         self.in_question = False
         self.guard = Guard(
             self.device,
@@ -39,6 +41,8 @@ class Bench:
             online=lambda: self.online,
             in_question=lambda: self.in_question,
             now=lambda: self.now,
+            uptime=lambda: self.uptime,
+            newest=newest,
             local=lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.timezone(datetime.timedelta(hours=9))),
         )
 
@@ -97,6 +101,70 @@ def test_a_clock_a_little_before_the_lease_is_let_pass() -> None:
     bench = Bench()
     bench.now = START - 200 * 1_000_000
     assert bench.judge().verdict == ALLOW
+
+
+# --- games with the clock -----------------------------------------------------------------------------------------
+
+
+def test_a_clock_set_back_does_not_bring_a_lease_back_to_life() -> None:
+    bench = Bench()
+    assert bench.judge().verdict == ALLOW
+    bench.now, bench.uptime = START + 9 * HOUR, 9 * HOUR
+    assert bench.judge().rules == ["host:lease-expired"]
+    bench.now = START + 2 * HOUR
+    facts = bench.judge()
+    assert facts.rules == ["host:lease-expired"] and facts.context["lease_left_s"] == 0
+
+
+def test_a_clock_that_is_set_back_again_and_again_makes_no_lease_younger() -> None:
+    bench = Bench()
+    ages = []
+    for step in range(16):
+        bench.now, bench.uptime = START + HOUR, step * HOUR // 2
+        facts = bench.judge()
+        ages.append(int(facts.context["lease_age_s"]))
+        assert (facts.verdict == ALLOW) == (step < 16), "eight hours of work, however late the clock says it is"
+    assert ages == sorted(ages) and ages[-1] == 27_000
+    bench.uptime = 8 * HOUR
+    assert bench.judge().rules == ["host:lease-expired"]
+
+
+def test_a_restart_with_the_clock_set_back_begins_at_the_log_s_newest_entry() -> None:
+    bench = Bench(newest=START + 7 * HOUR)
+    bench.now = START + HOUR
+    assert bench.judge().context["lease_age_s"] == 7 * 3600
+    bench.uptime = HOUR
+    assert bench.judge().rules == ["host:lease-expired"]
+
+
+def test_a_clock_set_forward_only_ends_the_lease_early_and_set_right_it_goes_on() -> None:
+    bench = Bench()
+    bench.now = START + 30 * 24 * HOUR
+    assert bench.judge().rules == ["host:lease-expired"]
+    bench.now, bench.uptime = START + HOUR, HOUR
+    assert bench.judge().verdict == ALLOW
+
+
+def test_a_log_from_a_clock_far_ahead_holds_only_until_the_hub_renews() -> None:
+    bench = Bench(newest=START + 400 * 24 * HOUR)
+    assert bench.judge().rules == ["host:lease-expired"]
+    bench.device.lease = LeaseTaken("l2", START + HOUR, START + 9 * HOUR, 3, 1_000_000)
+    assert bench.judge().verdict == ALLOW
+
+
+def test_time_asleep_counts() -> None:
+    """The machine slept, and its clock was stopped with it, or set back on waking: the uptime went on."""
+    bench = Bench()
+    assert bench.judge().context["lease_age_s"] == 3600
+    bench.uptime = 5 * HOUR
+    assert bench.judge().context["lease_age_s"] == 5 * 3600
+    bench.uptime = 8 * HOUR
+    assert bench.judge().rules == ["host:lease-expired"]
+
+
+def test_the_uptime_of_this_machine_goes_on_and_is_not_its_time_of_day() -> None:
+    first = uptime_us()
+    assert first <= uptime_us() < now_us()
 
 
 def test_the_lease_bounds_count_and_value_of_what_is_done_alone() -> None:

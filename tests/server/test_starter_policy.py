@@ -38,6 +38,7 @@ PLAIN: dict[str, Any] = {
 }
 DOLLARS = 100
 AGED = {"offline": True, "lease_age_s": 4 * 3600 + 1}
+LAST_HOUR = {"offline": True, "lease_left_s": 3599}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,16 @@ def asked_by(*rules: str) -> tuple[str, list[str]]:
         ({"offline": True, "actions_since_sync": 99}, ALONE),
         ({"offline": True, "actions_since_sync": 100}, asked_by("offline-hundred")),
         ({"offline": False, "actions_since_sync": 5000}, ALONE),
+        # the lease's last hour
+        (LAST_HOUR, asked_by("last-hour-tiny-only")),
+        (LAST_HOUR | {"value_cents": 1_000 * DOLLARS}, ALONE),
+        (LAST_HOUR | {"value_cents": 1_000 * DOLLARS + 1}, asked_by("last-hour-tiny-only")),
+        (LAST_HOUR | {"lease_left_s": 3600}, ALONE),
+        (LAST_HOUR | {"offline": False}, ALONE),
+        # what was decided alone since the last sync, all together
+        ({"offline": True, "value_since_sync_cents": 200_000 * DOLLARS}, ALONE),
+        ({"offline": True, "value_since_sync_cents": 200_000 * DOLLARS + 1}, asked_by("offline-value")),
+        ({"offline": False, "value_since_sync_cents": 10**9}, ALONE),
         # what cannot be undone
         ({"effect": "irreversible"}, asked_by("no-undo-asks")),
         ({"effect": "irreversible", "approved": True}, asked_by("no-undo-asks")),
