@@ -48,7 +48,7 @@ from edge_agent.tools.build import build
 from edge_agent.tools.person import Confirm
 from edge_agent.tools.register import Register, Withdraw
 from edge_agent.troubles import Troubles
-from edge_agent.upkeep import Upkeep, drop_in_sessions, forget, forget_in_sessions, tokens
+from edge_agent.upkeep import Upkeep, drop_in_sessions, forget, forget_in_sessions, forget_sessions, tokens
 from shared.entries import Entry
 from shared.errors import OutriderError
 from shared.keys import Envelope
@@ -317,7 +317,9 @@ class Agent:
                 self._memory,
                 rules=self._inforce.rules,
                 meaning=self._talk.meaning,
+                sessions=self._sessions,
                 forget=partial(forget, self._memory, self._sessions),
+                forget_sessions=partial(forget_sessions, self._memory, self._sessions),
                 now=now_us,
             )
         )

@@ -113,6 +113,17 @@ def forget(
     return asked
 
 
+def forget_sessions(memory: Memory, sessions: Sessions, ids: Sequence[str]) -> int:
+    """Erase what was said in sessions, all or none of them; how many there were. Items that they have become stay.
+    Raises ``BadInput('session.unknown')``, ``Refused('session.held')``."""
+    held = {hold.item or hold.scope for hold in memory.holds()}
+    for id in ids:
+        if sessions.session(id).scope in held or any(made.place in held for _, made in sessions.artefacts(id)):
+            said = f"a legal hold covers what {id} holds"
+            raise Refused("session.held", said, advice="it can be forgotten once the hub's operator lifts the hold")
+    return sessions.erase(*ids)
+
+
 def drop_in_sessions(sessions: Sessions, memory: Memory, scope: str) -> None:
     """A scope was taken away: its sessions go, and what elsewhere refers to its items, which memory still has. Doing it
     again does nothing. Raises as above."""

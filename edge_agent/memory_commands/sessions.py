@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from edge_agent.memory_commands.common import HomeOption, JsonOption, home_of, opened, show_json, utc
-from shared.errors import Refused
 
 if TYPE_CHECKING:
     from edge_agent.sessions import Sessions
@@ -88,15 +87,11 @@ def forget(
     as_json: JsonOption = False,
 ) -> None:
     """Erase what was said. Items that sessions have become stay; forget those with `outrider memory forget`."""
-    with opened(home) as memory:
-        held = {hold.item or hold.scope for hold in memory.holds()}
-    with opened_sessions(home) as store:
-        for id in ids:
-            if store.session(id).scope in held or any(made.place in held for _, made in store.artefacts(id)):
-                said = f"a legal hold covers what {id} holds"
-                raise Refused("session.held", said, advice="it can be forgotten once the hub's operator lifts the hold")
-        if not yes and not typer.confirm("This cannot be undone. Forget it?"):
-            raise typer.Exit(1)
-        gone = store.erase(*ids)
+    from edge_agent.upkeep import forget_sessions
+
+    if not yes and not typer.confirm("This cannot be undone. Forget it?"):
+        raise typer.Exit(1)
+    with opened(home) as memory, opened_sessions(home) as store:
+        gone = forget_sessions(memory, store, ids)
     noun = "session is" if gone == 1 else "sessions are"
     show_json({"erased": gone}) if as_json else typer.echo(f"{gone} {noun} gone from this computer")

@@ -6,6 +6,7 @@
     work        home, runs, approvals
     memory      finding, reading, editing, new items
     keeping     forgetting, tidying, what leaves, import and export
+    talks       conversations that programs keep here
     commands    ``outrider panel``
 
 Plain HTML without a script, from the agent's own port on the loopback. A browser is not a program of ours: any page may

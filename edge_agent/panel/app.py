@@ -14,6 +14,7 @@ from edge_agent.panel.given import Given
 from edge_agent.panel.keeping import KeepingPages
 from edge_agent.panel.memory import MemoryPages
 from edge_agent.panel.pages import Pages
+from edge_agent.panel.talks import TalkPages
 from edge_agent.panel.work import WorkPages
 from shared.errors import BadInput, OutriderError, Unavailable
 
@@ -21,7 +22,8 @@ from shared.errors import BadInput, OutriderError, Unavailable
 def make_app(given: Given) -> Starlette:
     """What stands below ``/panel/``. Each request has its visit in its scope."""
     pages = Pages(given)
-    table = [*WorkPages(pages).table(), *MemoryPages(pages).table(), *KeepingPages(pages).table()]
+    rooms = (WorkPages(pages), MemoryPages(pages), KeepingPages(pages), TalkPages(pages))
+    table = [row for room in rooms for row in room.table()]
     routes = [Route(f"/{{room}}{path}", endpoint, methods=[method]) for method, path, endpoint in table]
 
     async def ours(request: Request, error: Exception) -> Response:

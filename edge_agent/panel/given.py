@@ -11,6 +11,7 @@ from edge_agent.api.desk import Desk
 if TYPE_CHECKING:
     from edge_agent.memory import Memory
     from edge_agent.memory.asking import Asked
+    from edge_agent.sessions import Sessions
     from shared.memory.rules import MemoryRules
     from shared.memory.vector import Embedding
 
@@ -25,12 +26,14 @@ class Forget(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """``rules`` are those of memory in force; ``meaning`` gives a question's vector and the model that made it, none
+    """``forget_sessions`` erases conversations by their names, and says how many. ``rules`` are those of memory in force; ``meaning`` gives a question's vector and the model that made it, none
     where there is no model; ``now`` is the clock, µs since 1970 UTC."""
 
     desk: Desk
     memory: Memory
     rules: Callable[[], MemoryRules]
     meaning: Callable[[str], Awaitable[tuple[str, Embedding | None]]]
+    sessions: Sessions
     forget: Forget
+    forget_sessions: Callable[[Sequence[str]], int]
     now: Callable[[], int]

@@ -21,7 +21,7 @@ from edge_agent.panel.door import Door
 from edge_agent.panel.entrance import Panel
 from edge_agent.panel.given import Given
 from edge_agent.sessions import Sessions
-from edge_agent.upkeep import forget, tokens
+from edge_agent.upkeep import forget, forget_sessions, tokens
 from shared.memory import Item
 from shared.memory.feed import Hold
 from shared.memory.rules import MemoryRules, read_rules
@@ -95,7 +95,8 @@ class Office:
         )  # fmt: skip
         given = Given(
             desk, self.memory, rules=lambda: self.rules, meaning=self._meaning,
-            forget=partial(forget, self.memory, self.sessions), now=lambda: self.now,
+            sessions=self.sessions, forget=partial(forget, self.memory, self.sessions),
+            forget_sessions=partial(forget_sessions, self.memory, self.sessions), now=lambda: self.now,
         )  # fmt: skip
         self.panel = Panel(given, Door(clock=lambda: self.seconds))
         tasks = [

@@ -32,7 +32,7 @@ class Furnished:
             "/memory", "/memory?q=depot", "/memory?q=when+may+I+fetch+things", "/memory?q=nowhere", "/memory/new",
             f"/memory/items/{self.disputed}", f"/memory/items/{self.held}", f"/memory/items/{self.disputed}/leaving",
             f"/memory/forget?item={self.disputed}", "/memory/forget?about=Ann+Smith", "/memory/forget?scope=person",
-            f"/memory/forget?run={self.closed}", "/memory/forgotten", "/memory/tidy", "/memory/files", "/nowhere",
+            f"/memory/forget?run={self.closed}", "/memory/forgotten", "/memory/tidy", "/memory/sessions", "/memory/session?id=helper-7", "/memory/files", "/nowhere",
         ]  # fmt: skip
 
 
@@ -61,6 +61,13 @@ def furnished(office: Office) -> Furnished:
     office.memory.take("person", [], [stone], 3, now=NOW)
     office.memory.obey(stone)
     office.memory.settle([stone.id])
+    office.sessions.open("helper-7", scope="person", at=NOW - DAY)
+    for n in range(12):
+        who = "assistant" if n % 2 else "user"
+        office.sessions.add(
+            "helper-7", who, f"Turn {n}: the depot opens at eight, says the handbook.", at=NOW - DAY + n
+        )
+    office.sessions.tell("helper-7", '{"tokens": 80, "budget": 900, "blocks": [1, 2], "left_out": [1]}')
     return Furnished(waiting, closed, disputed, keep, held)
 
 

@@ -104,7 +104,16 @@ def test_axe_finds_nothing_on_any_page(
 def test_an_empty_office_is_accessible_too(browser: Browser, office: Office) -> None:
     with window(browser, office) as shown:
         found: dict[str, list[str]] = {}
-        for path in ("/", "/runs", "/approvals", "/memory", "/memory/forgotten", "/memory/tidy", "/memory/files"):
+        for path in (
+            "/",
+            "/runs",
+            "/approvals",
+            "/memory",
+            "/memory/forgotten",
+            "/memory/tidy",
+            "/memory/sessions",
+            "/memory/files",
+        ):
             inspect(shown, path, found)
     assert found == {} and shown.said == []
 
