@@ -54,12 +54,12 @@ def a_day_offline(hub: SampleHub, *, release: bool = True) -> Day:
     return Day(hub, van, runs)
 
 
-def taken_back(day: Day, run: str, order: str) -> None:
-    """The device obeys, and a person at it says that it is done."""
-    day.van.write(RunOrdered("undo", order, "", "maria", "hub"), run)
+def taken_back(day: Day, run: str) -> None:
+    """The device obeys the hub's order, and a person at it says that it is done."""
+    day.hub.obey(day.van)
     day.van.write(ContextRecalled("~triage", [], 0), run)
     day.van.write(UndoLeft("triage", "undo.manual"), run, steps=["Write it out of the register."])
-    day.van.write(RunOrdered("handled", f"{order}-h", "~triage", "omar", "local"), run)
+    day.van.write(RunOrdered("handled", "o-by-hand", "~triage", "omar", "local"), run)
     day.van.write(RunClosed("cancelled", "run.recalled"), run)
     day.van.sync()
 
