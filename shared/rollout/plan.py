@@ -18,8 +18,8 @@ def default_plan(
 ) -> Plan:
     """The plan for a fleet of so many devices: 10, 50 and 100 percent, and before them the smallest of 1, 2, 5, 10 and
     20 percent that is ten devices or more: fewer are no sample, and often there would be none. ``slow_ms`` and
-    ``dear_cents`` are what nine of ten runs of the control stay under (see ``usual_bound``); 0 where that is not known,
-    and then latency or cost are no gate."""
+    ``dear_cents`` are what nine of ten runs of the control do not exceed (see ``usual_bound``); 0 where that is not
+    known, and then latency or cost are no gate."""
     first = next((share for share in (10, 20, 50, 100, 200) if devices * share >= _LEAST_DEVICES * ALL), 500)
     stages = [Stage(first, 4 * _HOUR, 50)]
     stages += [Stage(share, 24 * _HOUR, runs) for share, runs in ((100, 200), (500, 500), (ALL, 0)) if share > first]
@@ -49,8 +49,8 @@ def default_plan(
 
 
 def usual_bound(values: list[int]) -> int:
-    """What nine of ten of the control's values stay under, to be fixed in the plan; 0 where too few are known."""
-    return sorted(values)[len(values) * 9 // 10] if len(values) >= 20 else 0
+    """What nine of ten of the control's values do not exceed, to be fixed in the plan; 0 where too few are known."""
+    return max(1, sorted(values)[len(values) * 9 // 10]) if len(values) >= 20 else 0
 
 
 def checked(plan: Plan) -> Plan:

@@ -36,6 +36,7 @@ def test_latency_and_cost_are_gates_where_their_usual_bound_is_known() -> None:
     plan = default_plan("rol_1", 7, 6, "5f2d", devices=100, slow_ms=slow, dear_cents=usual_bound([3] * 40))
     assert {gate.metric: gate.over for gate in plan.gates if gate.over} == {"latency": 900, "cost": 3}
     assert usual_bound([5] * 19) == 0  # too few to say what is usual
+    assert usual_bound([0] * 20) == 1  # where all is free, what costs anything is dear
 
 
 @pytest.mark.parametrize(
