@@ -84,7 +84,7 @@ def test_the_repository_is_served_and_nothing_beside_it(serving_hub: Serving) ->
 
 def test_the_operators_door_needs_the_secret(serving_hub: Serving) -> None:
     for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer \u00e9".encode().decode("latin-1")}):
-        for path in ("token", "publish", "users", "revoke"):
+        for path in ("token", "publish", "users", "revoke", "rollout"):
             status, answer = post(serving_hub, f"/api/admin/{path}", {"ttl_s": 60}, **headers)
             assert (status, answer["code"]) == (401, "admin.token")
     assert serving_hub.request("GET", "/api/admin/devices")[0] == 401
