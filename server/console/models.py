@@ -18,14 +18,13 @@ from server.console.devices import need_admin
 from server.console.failures import describe
 from server.console.uploads import receive
 from server.models import About, Staged, naming
+from server.releases.workspace import MODELS, read_models
 from shared.errors import BadInput, OutriderError
 from shared.release import ModelRef
 
 if TYPE_CHECKING:
     from server.authoring import Authoring
     from server.models import Models
-
-_FILE = "models.json"
 
 
 class ModelPages:
@@ -66,11 +65,9 @@ class ModelPages:
 
     def _next(self) -> list[ModelRef]:
         """What the workspace names; nothing while it cannot be read."""
-        from server.releases.workspace import read_models
-
         version = self._authoring.drafts.newest()
         try:
-            return read_models(self._authoring.drafts.files(version).get(_FILE) if version is not None else None)
+            return read_models(self._authoring.drafts.files(version).get(MODELS) if version is not None else None)
         except BadInput:
             return []
 
@@ -91,8 +88,8 @@ class ModelPages:
             self._models.remove(name, person.name)
             return
         ref, version = self._models.get(name).ref, self._authoring.need()
-        data = naming(self._authoring.drafts.files(version).get(_FILE), ref)
-        self._authoring.edit(_FILE, data, base=version.version, by=person, note=f"uses the model {name}")
+        data = naming(self._authoring.drafts.files(version).get(MODELS), ref)
+        self._authoring.edit(MODELS, data, base=version.version, by=person, note=f"uses the model {name}")
 
     async def upload(self, request: Request) -> Response:
         """A model's file, written to disk as it comes."""
