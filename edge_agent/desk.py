@@ -18,7 +18,7 @@ from edge_agent.runner import Runner, order_id
 from edge_agent.sense.opening import Opening, event_ref, opening
 from edge_agent.tools import Argument, Tool
 from shared.entries import ApprovalAsked, Draft, Entry, EventReceived, RunOpenedV1
-from shared.errors import BadInput, Conflict, Refused, Unavailable
+from shared.errors import BadInput, Conflict, OutriderError, Refused, Unavailable
 from shared.playbook import Playbook
 from shared.release import Answer, Order, Release
 from shared.runs import Device, Run, Step, fold
@@ -299,6 +299,8 @@ class Counter:
             "run": run.id,
             "playbook": run.opened.playbook,
             "subject": event.get("subject", ""),
+            "inputs": event.get("inputs", {}),  # the private ones are not among them
+            "input_types": self._input_types(run),
             "status": run.status,
             "outcome": run.closed.outcome if run.closed else "",
             "code": run.closed.code if run.closed else "",
@@ -309,6 +311,14 @@ class Counter:
             "steps": [self._step_view(step) for step in run.steps.values()],
             "waiting_for": [self._question(run, step) for step in run.waits],
         }
+
+    def _input_types(self, run: Run) -> dict[str, str]:
+        """What the playbook says its inputs are (``cents``, ``text``); nothing where its release cannot be opened."""
+        try:
+            book = self._release(run.opened.release).playbooks[run.opened.playbook]
+        except (OutriderError, KeyError):
+            return {}
+        return {name: made.type for name, made in book.inputs.items()}
 
     def _step_view(self, step: Step) -> dict[str, Any]:
         receipt = self._journal.body(step.result_seq) if step.result_seq >= 0 else None

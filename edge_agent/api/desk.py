@@ -35,7 +35,7 @@ class Desk(Protocol):
         ...
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Status, steps with their receipts, outcome, what it waits for, and the orders that fit it now."""
+        """Inputs, status, steps with their receipts, outcome, what it waits for, and the orders that fit it now."""
         ...
 
     async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:

@@ -26,8 +26,9 @@ class Forget(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """``forget_sessions`` erases conversations by their names, and says how many. ``rules`` are those of memory in force; ``meaning`` gives a question's vector and the model that made it, none
-    where there is no model; ``now`` is the clock, µs since 1970 UTC."""
+    """``rules`` are those of memory in force; ``meaning`` gives a question's vector and the model that made it, none
+    where there is no model; ``forget_sessions`` erases conversations by name, and says how many; ``now`` is the clock,
+    µs since 1970 UTC."""
 
     desk: Desk
     memory: Memory

@@ -75,9 +75,9 @@ class WorkPages:
 
     def _approvals(self, request: Request, error: OutriderError | None = None) -> Response:
         asked = self._desk.approvals()
-        subjects = {one["run"]: self._desk.run(one["run"])["subject"] for one in asked}
+        runs = {one["run"]: self._desk.run(one["run"]) for one in asked}
         url = self._desk.status()["hub_url"]
-        return self._pages.page(request, "approvals.html", asked=asked, subjects=subjects, hub_url=url, error=error)
+        return self._pages.page(request, "approvals.html", asked=asked, runs=runs, hub_url=url, error=error)
 
     async def answer(self, request: Request) -> Response:
         form, visit = await self._pages.form(request), self._pages.visit(request)

@@ -32,7 +32,8 @@ class Furnished:
             "/memory", "/memory?q=depot", "/memory?q=when+may+I+fetch+things", "/memory?q=nowhere", "/memory/new",
             f"/memory/items/{self.disputed}", f"/memory/items/{self.held}", f"/memory/items/{self.disputed}/leaving",
             f"/memory/forget?item={self.disputed}", "/memory/forget?about=Ann+Smith", "/memory/forget?scope=person",
-            f"/memory/forget?run={self.closed}", "/memory/forgotten", "/memory/tidy", "/memory/sessions", "/memory/session?id=helper-7", "/memory/files", "/nowhere",
+            f"/memory/forget?run={self.closed}", "/memory/forgotten", "/memory/tidy", "/memory/sessions",
+            "/memory/session?id=helper-7", "/memory/files", "/nowhere",
         ]  # fmt: skip
 
 

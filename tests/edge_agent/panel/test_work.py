@@ -37,6 +37,8 @@ def test_an_approval_is_given_here_where_policy_lets_it(office: Office) -> None:
     run = office.open_run("PA-1", "A deck behind the house")
     browsing = office.browse()
     page = browsing.get("/approvals")
+    assert "A deck behind the house" in page, "what the case says"
+    assert "$1,000" in page
     assert "PA-1" in page and "register.decide" in page and "decks-here" in page and "Decks are often express." in page
     approval = re.search(r'/approvals/([^"]+)"', page)
     assert approval is not None
@@ -49,7 +51,7 @@ def test_an_approval_is_given_here_where_policy_lets_it(office: Office) -> None:
     again = browsing.post(f"/approvals/{approval[1]}", 404, answer="approve")
     assert "approval.unknown" in again
     shown = browsing.get(f"/runs/{run}")
-    assert "Done" in shown and "Receipt" in shown
+    assert "Done" in shown and "Receipt" in shown and "A deck behind the house" in shown
 
 
 def test_a_denial_and_an_answer_that_is_none(office: Office) -> None:
