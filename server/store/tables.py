@@ -175,7 +175,7 @@ class OutboxRow(Row, table=True):
 # --- the devices' logs --------------------------------------------------------------------------------------------
 
 
-_VERDICTS = "type = 'verdict.given'"  # what replay reads of all devices, by time
+VERDICTS = "type = 'verdict.given'"  # what replay reads of all devices, by time
 
 
 class EntryRow(Row, table=True):
@@ -184,7 +184,7 @@ class EntryRow(Row, table=True):
     __tablename__ = "entries"
     __table_args__ = (
         Index("entries_run", "device", "run", "seq"),
-        Index("entries_verdicts", "at", sqlite_where=text(_VERDICTS), postgresql_where=text(_VERDICTS)),
+        Index("entries_verdicts", "at", sqlite_where=text(VERDICTS), postgresql_where=text(VERDICTS)),
     )
 
     device: str = Field(primary_key=True)

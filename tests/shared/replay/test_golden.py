@@ -89,7 +89,7 @@ def test_a_changed_rule_is_caught_by_its_case() -> None:
     assert '"wreck ... remove", ' in book
     files["playbooks/permit-triage.yaml"] = book.replace('"wreck ... remove", ', "").encode()
     policy = files["policy.cedar"].decode()
-    files["policy.cedar"] = policy.replace("context.value_cents > 10000000", "context.value_cents > 90000000").encode()
+    files["policy.cedar"] = policy.replace("context.value_cents > 10000000", "context.value_cents > 900000000").encode()
     with pytest.raises(BadInput, match="a dear sign: the policy says allow"):
         read_files(files)
 
