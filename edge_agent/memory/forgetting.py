@@ -41,7 +41,7 @@ class Forgetting(Items):
 
     def tombstones(self, limit: int) -> list[tuple[Tombstone, str, int]]:
         """The newest tombstones: how far each is obeyed here (pending, obeyed, held by a legal hold, or done, with its
-        receipt in the log), and how many items went."""
+        receipt in the log), and how many items are refused because of it."""
         gone = "(SELECT COUNT(*) FROM gone WHERE tombstone = t.id)"
         rows = self._all(f"SELECT {_FIELDS}, state, {gone} FROM tombstone t ORDER BY at DESC, id LIMIT ?", limit)  # noqa: S608 - our own columns
         return [(Tombstone(*row[:-2]), row[-2], row[-1]) for row in rows]

@@ -47,7 +47,8 @@ def untyped(fields: Mapping[str, str]) -> dict[str, str]:
 
 def _typed(name: str, value: str) -> bool:
     line = f"{name}: {value}"
-    return len(line.splitlines()) == 1 and ":" not in name and read_fields(line) == {name: value}
+    plain = bool(name.strip()) and ":" not in name and len(line.splitlines()) == 1
+    return plain and read_fields(line) == {name: value}
 
 
 def settled(field: str, value: str) -> Edit:

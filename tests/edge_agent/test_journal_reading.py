@@ -87,10 +87,12 @@ async def test_entries_are_found_by_run_and_by_type(journal: Journal) -> None:
     await journal.append(draft(), Draft(HubPinned("city/log", 1, "00")), Draft(SourceRefused("00", "y"), run="run_1"))
     assert [entry.seq for entry in journal.of_types("hub.pinned", "log.opened")] == [0, 2]
     assert [entry.seq for entry in journal.run_entries("run_1")] == [3]
+    await journal.append(Draft(SourceRefused("00", "y"), run="run_0"))
+    assert journal.newest_runs(9)[:2] == ["run_0", "run_1"] and journal.newest_runs(1) == ["run_0"]
     opened = journal.has_run("run_1")
     assert opened is not None and opened.seq == 3
     assert journal.has_run("run_2") is None
-    assert [entry.seq for entry in journal.entries(2)] == [2, 3]
+    assert [entry.seq for entry in journal.entries(2)] == [2, 3, 4]
 
 
 READER = """
