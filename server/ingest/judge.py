@@ -29,6 +29,8 @@ _HUBS_OWN = (
     e.SwitchPressed,
     e.SwitchReleased,
     e.ReleasePublishedV1,
+    e.OfferSigned,
+    e.RootChanged,
     e.ApprovalDecidedV1,
     e.OrderGiven,
     e.LeaseIssued,

@@ -27,8 +27,9 @@ from server.releases.state import joined
 from server.releases.workspace import Candidate, read_workspace
 from shared import limits
 from shared.codec import canonical
-from shared.entries import Draft, ReleasePublished
+from shared.entries import Draft, Facts, OfferSigned, ReleasePublished, RootChanged
 from shared.errors import BadInput, Conflict, Refused, Unavailable
+from shared.keys import read_vkey
 from shared.offer import Offer, Signature, judge
 from shared.release import Manifest, Release, open_release, read_manifest
 
@@ -119,6 +120,8 @@ class Releases:
         with self._lock:
             proposal = self._open(id)
             judge(proposal.offer, proposal.signatures, signature)
+            signer = read_vkey(signature.key)[1].fingerprint
+            self._hublog.append([Draft(OfferSigned(id, proposal.kind, proposal.number, signer, by))])
             return self._proposals.put(msgspec.structs.replace(proposal, signatures=[*proposal.signatures, signature]))
 
     def complete(self, id: str, by: str) -> int:
@@ -268,12 +271,13 @@ class Releases:
         ready = joined(proposal.offer, proposal.signatures)
         if proposal.kind == "root":
             self._repository.accept_root(ready)
+            facts: Facts = RootChanged(proposal.number, proposal.completed_by, self._repository.signers())
         else:
             if not self._visible(proposal):
                 files = _targets(proposal.number, self._bytes(proposal.number, proposal.files))
                 self._repository.add(files, _models(proposal.manifest), ready)
             facts = ReleasePublished(proposal.number, proposal.completed_by, proposal.files, proposal.staged)
-            self._hublog.append([Draft(facts)])
+        self._hublog.append([Draft(facts)])
         self._proposals.close(proposal, "completed")
         self._sweep()
 

@@ -181,6 +181,14 @@ class Repository:
         state = self._load()
         return {"version": state.root.version, "roles": state.told()}
 
+    def signers(self) -> dict[str, str]:
+        """Role to how many of which fingerprints must sign for it."""
+        told = self._load().told()
+        return {
+            role: f"{given['threshold']} of {' '.join(sorted(key['fingerprint'] for key in given['keys']))}"
+            for role, given in told.items()
+        }
+
     def versions(self) -> dict[str, int]:
         """The versions that a new device must not be shown less than."""
         state = self._load()

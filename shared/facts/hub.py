@@ -44,6 +44,25 @@ class ReleasePublished(ReleasePublishedV1, frozen=True):
     staged: bool = False
 
 
+class OfferSigned(Facts, frozen=True):
+    """A person's signature of a proposed release or root was taken. ``signer`` is the fingerprint of their key, ``by``
+    who handed it in."""
+
+    offer: str
+    kind: str
+    number: int
+    signer: str
+    by: str
+
+
+class RootChanged(Facts, frozen=True):
+    """A root came into force. ``keys`` maps each role to how many of which fingerprints must sign for it."""
+
+    version: int
+    by: str
+    keys: dict[str, str]
+
+
 class ApprovalDecidedV1(Facts, frozen=True):
     """The first version of ``approval.decided``: for one action only."""
 

@@ -111,6 +111,8 @@ FACTS: list[e.Facts] = [
     e.ReplayScored(3, 50, 44, 46, 2, 1, "rpl_1", 9, 0, ""),
     e.DriftSampled(2, 20, 19, 15, 1, 0),
     e.ActionExcused("dev_1", 12, RUN, 4, "deny", "mara"),
+    e.OfferSigned("e717c1d6d6bdf3d7", "release", 4, "a3c761e56d55f45e", "mara"),
+    e.RootChanged(2, "mara", {"policy": "2 of 2b61f0ec7a2b2352 2d3bb9ef976d4079 a3c761e56d55f45e"}),
 ]
 
 BODIES: dict[type[e.Facts], dict[str, object]] = {

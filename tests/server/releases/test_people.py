@@ -17,6 +17,7 @@ from server.releases import Proposal, RootChange
 from server.releases.proposals import KEPT_US
 from server.releases.workspace import read_workspace
 from shared.codec import b64
+from shared.entries import OfferSigned, ReleasePublished, RootChanged
 from shared.errors import BadInput, Conflict, Refused, Tampered, Unavailable
 from shared.offer import Signature, read_offer, sign_offer
 from tests.server.test_releases import DAY, MODEL, T0, Hub, Killed, device, die_at, refused
@@ -91,6 +92,30 @@ def test_two_of_three_people(hub: Hub, agent: Updates, keepers: list[Person]) ->
     assert agent.fetch(proposal.number, T0).number == hub.releases.current() == proposal.number
     listed = Metadata.from_bytes(next(hub.metadata.glob("4.policy.json")).read_bytes())
     assert len(listed.signatures) == 2
+
+
+def test_who_signed_stands_in_the_hubs_log(hub: Hub, keepers: list[Person]) -> None:
+    by_people(hub, keepers, ALICE, BOB)
+    proposal = proposed(hub)
+    refused(Refused, "sign.not-wanted", EVE.sign, proposal)
+    signed(hub.releases, proposal, BOB, ALICE)
+    facts: list[Any] = hub.log.facts
+    root, *_ = (each for each in facts if isinstance(each, RootChanged))
+    prints = sorted(person.key.public.fingerprint for person in (ALICE, BOB))
+    assert (root.version, root.by, root.keys["policy"]) == (2, "eve", f"2 of {' '.join(prints)}")
+    assert facts[-3:] == [
+        OfferSigned(proposal.id, "release", proposal.number, BOB.key.public.fingerprint, "eve"),
+        OfferSigned(proposal.id, "release", proposal.number, ALICE.key.public.fingerprint, "eve"),
+        ReleasePublished(proposal.number, "eve", proposal.files),
+    ]
+
+
+def test_an_expired_root_is_renewed_and_devices_come_back(hub: Hub, agent: Updates, keepers: list[Person]) -> None:
+    hub.now = T0 + 1100 * DAY
+    hub.releases.refresh_timestamp()
+    refused(Refused, "release.expired", agent.fetch, 1, hub.now)
+    change_root(hub.releases, RootChange(), *keepers[:2])
+    assert agent.fetch(1, hub.now).number == 1
 
 
 def test_each_signature_is_judged_at_once(hub: Hub, keepers: list[Person]) -> None:
@@ -353,7 +378,8 @@ def test_completing_killed_at_any_write(
 
     assert killed_at_each(hub, monkeypatch, name, act, look) > 3
     look()
-    assert {facts.release for facts in hub.log.facts} == {1, proposal.number}
+    published = [facts.release for facts in hub.log.facts if isinstance(facts, ReleasePublished)]
+    assert set(published) == {1, proposal.number}
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace", "open"])
