@@ -208,9 +208,6 @@ class Agent:
             self._planner,
             self._inforce.release,
             models=lambda: Models(home.root, threads=config.model_threads),
-            anew=lambda models, embedder: Planner(
-                self._memory, now=now_us, monotonic_us=_monotonic_us, models=models, embedder=embedder
-            ),
             obtain=self._obtain,
         )
         self._replays = Replays(

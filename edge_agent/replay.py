@@ -221,13 +221,11 @@ class Lender:
         in_force: Callable[[], Release | None],
         *,
         models: Callable[[], Models],
-        anew: Callable[[Models, str], Planner],
         obtain: Callable[[ModelRef], object],
     ) -> None:
         self._planner = planner
         self._in_force = in_force
         self._models = models
-        self._anew = anew
         self._obtain = obtain
 
     @asynccontextmanager
@@ -246,7 +244,7 @@ class Lender:
         models, (language, embedder) = self._models(), [one.sha256 if one is not None else "" for one in wanted]
         try:
             await models.use(language=language, embedder=embedder)
-            yield self._anew(models, embedder)
+            yield self._planner.other(models, embedder)
         finally:
             await models.close()
 

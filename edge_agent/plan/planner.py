@@ -69,6 +69,10 @@ class Planner:
         self._past: dict[tuple[str, ...], _Past] = {}
         self._fitting = asyncio.Lock()
 
+    def other(self, models: Models, embedder: str) -> Planner:
+        """One like this, with other models."""
+        return Planner(self._memory, now=self._now, monotonic_us=self._clock, models=models, embedder=embedder)
+
     async def plan(
         self,
         playbook: Playbook,

@@ -238,14 +238,10 @@ async def test_a_release_with_other_models_is_tried_with_those_and_they_end_with
     engine = Engine()
     obtained: list[ModelRef] = []
 
-    def anew(models: Any, embedder: str) -> Planner:
-        return Planner(rig.memory, now=rig.clock, monotonic_us=rig.clock, models=models, embedder=embedder)
-
     lender = Lender(
         own,
         lambda: of_model(1, "a"),
         models=lambda: cast(Models, engine),
-        anew=anew,
         obtain=obtained.append,
     )
     async with lender.of(of_model(2, "a")) as lent:
@@ -258,7 +254,7 @@ async def test_a_release_with_other_models_is_tried_with_those_and_they_end_with
     def missing(model: ModelRef) -> None:
         raise Unavailable("model.no-source", "it is nowhere", advice="add it")
 
-    nowhere = Lender(own, lambda: None, models=lambda: cast(Models, engine), anew=anew, obtain=missing)
+    nowhere = Lender(own, lambda: None, models=lambda: cast(Models, engine), obtain=missing)
     with pytest.raises(Unavailable):
         async with nowhere.of(of_model(2, "b")):
             raise AssertionError("a release is not tried without its models")
