@@ -7,6 +7,8 @@ WebSocket. Errors of ours become JSON for machines; the console has pages of its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
@@ -27,6 +29,8 @@ _BY_CODE = {
     "http.not-found": 404,
     "http.too-large": 413,
     "device.unknown": 404,
+    "access.token": 401,
+    "draft.unknown": 404,
 }
 
 
@@ -67,18 +71,22 @@ def judge(method: str, headers: Headers, hosts: frozenset[str], path: str = "") 
 
 
 class Gate:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application. ``direct`` are WebSockets by path that need nothing of it: each of
+    thousands would hold what the application puts around a request for as long as it lasts."""
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], direct: Mapping[str, ASGIApp] | None = None) -> None:
         self._app = app
         self._hosts = hosts
+        self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         error = judge(scope.get("method", ""), Headers(scope=scope), self._hosts, scope["path"])
-        if error is None:
+        if error is None and scope["type"] == "websocket":
+            await self._direct.get(scope["path"], self._app)(scope, receive, send)
+        elif error is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await answer(error)(scope, receive, send)
