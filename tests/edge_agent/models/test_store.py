@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -129,3 +130,25 @@ def test_removing_drops_file_and_prefix_states_but_not_a_shared_file(tmp_path: P
     with pytest.raises(BadInput) as caught:
         store.remove("two")
     assert caught.value.code == "model.unknown"
+
+
+def test_room_is_made_by_what_nobody_needs_the_longest_installed_first(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    rows = [put(store, f"model-{number}", b"GGUF" + bytes([number]) * 96) for number in range(4)]
+    for number, row in enumerate(rows):
+        os.utime(store.folder / row.file, (number, number))
+    twin = put(store, "twin", b"GGUF" + bytes([1]) * 96)
+    os.utime(store.folder / twin.file, (1, 1))
+    stray, wanted = store.folder / f".part-{'aa' * 32}", store.folder / f".part-{'bb' * 32}"
+    for part in (stray, wanted):
+        part.write_bytes(b"part")
+    keep = {rows[0].sha256, rows[3].sha256, "bb" * 32}
+    assert store.collect(keep, 100, 0) == []
+    assert (stray.exists(), wanted.exists()) == (False, True)
+    assert {row.name for row in store.collect(keep, 100, 400)} == {"model-1", "twin"}
+    assert not (store.folder / rows[1].file).exists()
+    assert [row.name for row in store.installed()] == ["model-0", "model-2", "model-3"]
+    with pytest.raises(Unavailable) as caught:
+        store.collect(keep, 201, 400)
+    assert caught.value.code == "model.budget"
+    assert [row.name for row in store.installed()] == ["model-0", "model-3"]
