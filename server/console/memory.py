@@ -22,7 +22,7 @@ from server.console.failures import describe
 from server.console.forgetting import HOLD_REASONS
 from shared.errors import OutriderError, Refused
 from shared.memory.feed import PERSON, READER, ROLES, STEWARD, WRITER, may
-from shared.memory.forms import read_fields, read_tags, settled
+from shared.memory.forms import read_fields, read_tags, settled, untyped
 from shared.memory.item import KINDS, Edit, Item
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ class MemoryPages:
             return
         view = items.get(scope, item)
         tags, fields = read_tags(form.get("tags")), read_fields(form.fields.get("fields", ""))
+        fields = untyped(view.fields) | fields
         edit = Edit(
             text=form.fields.get("text", "").replace("\r\n", "\n"),
             kind=form.get("kind") or None,
@@ -243,7 +244,7 @@ class MemoryPages:
             sensitivity=form.get("sensitivity") or None,
             fields={**dict.fromkeys(set(view.fields) - set(fields)), **fields},
             add_tags=[tag for tag in tags if tag not in view.tags],
-            remove_tags=[tag for tag in view.tags if tag not in tags],
+            remove_tags=[tag for tag in view.tags if tag not in tags and read_tags(tag) == [tag]],
             pinned=form.get("pinned") == "yes",
         )
         items.edit(scope, item, edit, by)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from server.console import assets, formats
 from server.console.services import Services
+from shared.memory.forms import typed_fields, typed_tags
 from shared.runs.words import status_of
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -74,6 +75,8 @@ def environment(services: Services) -> jinja2.Environment:
         span=formats.span,
         step=formats.step,
         took=formats.took,
+        typed_fields=typed_fields,
+        typed_tags=typed_tags,
         value=formats.value,
         when=lambda at: formats.when(at, services.clock()),
         words=formats.words,

@@ -153,6 +153,18 @@ def test_editing_makes_a_version_and_any_can_be_brought_back(shop: SampleHub) ->
     assert len(shop.memory.items.history(SHOP, id)) == 3
 
 
+def test_saving_loses_nothing_that_a_form_cannot_show(shop: SampleHub) -> None:
+    odd = {"lines": "one\ntwo: three", "plain": "y"}
+    id = note(shop, "x", tags=["a, b", "c"], fields=odd)
+    client = signed_in(shop)
+    html = page(client, id).text
+    assert "plain: y\n</textarea>" in html and 'name="tags" value="c"' in html
+    given = {"text": "x", "kind": "note", "source": "", "subject": "", "sensitivity": "normal"}
+    send(client, f"/memory/items/{id}", scope=SHOP, **given, tags="d", fields="plain: z")
+    item = shop.memory.items.document(SHOP, id).item()
+    assert (item.tags, item.fields) == (["a, b", "d"], odd | {"plain": "z"})
+
+
 def test_a_bad_edit_is_told_and_changes_nothing(shop: SampleHub) -> None:
     id = note(shop, "x")
     client = signed_in(shop)
