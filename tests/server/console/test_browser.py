@@ -18,6 +18,7 @@ from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
 from tests.server.console.sample_hub import MARIA, SampleHub
 from tests.server.console.sample_memory import SHOP, a_memory
+from tests.server.console.sample_replay import a_day_offline, scored, taken_back
 from tests.server.console.sample_rollout import a_rollout
 from tests.server.console.test_models import some_models
 from tests.server.console.test_orders import run_of
@@ -209,6 +210,43 @@ def test_axe_finds_nothing_on_the_pages_of_rollouts(
             inspect(desk, f"/rollouts{path}", found)
     context.close()
     assert found == {}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_replay_and_reconciliation(
+    browser: Browser, served: tuple[SampleHub, str], scheme: Any
+) -> None:
+    hub, url = served
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    found: dict[str, list[str]] = {}
+    for path in ("/workspace/replay", "/reconcile"):
+        inspect(desk, path, found)
+    day = a_day_offline(hub)
+    hub.reconcile.look()
+    scored(day, hub.replays.ask(2, 50, by="maria", roles=["admin"]))
+    hub.reconcile.excuse(hub.reconcile.open()[0].n, by="omar", roles=["clerk"], reason="In writing.")
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        for path in ("/releases/2/replay", "/reconcile", "/attention"):
+            inspect(desk, path, found)
+    context.close()
+    assert found == {}
+
+
+def test_what_was_done_offline_is_taken_back_with_one_click(desk: Desk) -> None:
+    day = a_day_offline(desk.hub)
+    page = desk.go("/reconcile")
+    desk.wait_live()
+    desk.hub.reconcile.look()
+    card = page.locator("article", has=page.get_by_role("link", name="PA-2026-0300"))
+    card.get_by_role("button", name="Take it back").click()
+    expect(card.get_by_text("has not taken the order yet")).to_be_visible()
+    taken_back(day, day.runs[0])
+    desk.hub.reconcile.look()
+    expect(page.get_by_text("taken back", exact=True).first).to_be_visible()
 
 
 @pytest.mark.timeout(300)
