@@ -77,6 +77,24 @@ def test_there_and_back() -> None:
     assert missing(offer, [signature, sign_offer(offer, LINES["carol"], KEYS["carol"])]) == {}
 
 
+def test_bytes_are_pinned() -> None:
+    """Offers lie with people for weeks, and signatures travel: existing bytes do not change."""
+    offer = Offer(
+        "root", 2, 1_790_000_000_000_000, "mara", "", {"root": '{"_type":"root"}'}, {"root": [quorum(1, "bob")]}
+    )
+    assert offer.data().decode() == (
+        '{"at":1790000000000000,"by":"mara","kind":"root","manifest":"","number":2,'
+        '"payloads":{"root":"{\\"_type\\":\\"root\\"}"},'
+        f'"quorums":{{"root":[{{"keys":["{LINES["bob"]}"],"threshold":1}}]}}}}\n'
+    )
+    assert LINES["bob"] == "bob+d13e3fdb+AUlb6aa1Dq/R/rJ1akvV7ZummYl8T1x1L3Z2Xy/rmYOz"
+    assert offer.id == "86fc8ea9ab661b3c"
+    signature = sign_offer(offer, LINES["bob"], KEYS["bob"])
+    assert signature.data().decode() == (
+        f'{{"key":"{LINES["bob"]}","offer":"{offer.id}","signatures":{{"root":"qKD79lIB8MSs8mejIWyxSZTu6NBCFCzjwi0J+sY4FM/N+mwIJ695+g+2mGOIizyN3bnVXonYZcEkfjmdTlscCg=="}}}}\n'
+    )
+
+
 def test_the_same_key_under_two_names_is_one() -> None:
     twice = Quorum(2, [LINES["alice"], vkey("anna", KEYS["alice"].public), LINES["bob"]])
     offer = msgspec.structs.replace(release(), quorums={"policy": [twice]})

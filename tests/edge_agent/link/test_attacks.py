@@ -3,11 +3,12 @@
 The repository is the hub's own, in a folder behind a real HTTP server; the client is the agent's, with its own fetcher
 and its own disk. Each attacker has what the attack says and nothing else: the wire, the repository's disk, or keys that
 lie at the hub. After each attack the device goes on with what it had, offline too, and takes the next honest release.
-``docs/explanation/threat-model.md`` has the list; ``test_docs`` compares the two.
+``docs/explanation/trust.md`` has the list.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -530,6 +531,12 @@ def test_attack(stage: Stage, attack: Attack, kind: type[OutriderError], code: s
     now = stage.hub.now
     # What the device had is still whole, and still its own.
     assert stage.device.cached(stage.held, now).number == stage.held
+
+
+def test_the_table_in_the_docs_is_this_list() -> None:
+    page = Path(__file__).parents[3] / "docs" / "explanation" / "trust.md"
+    rows = re.findall(r"^\|[^|]+\| `([a-z_]+)` \| `([a-z.-]+)` \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert rows == [(attack.__name__, code) for attack, _, code in ATTACKS]
 
 
 # --- after the attack ---------------------------------------------------------------------------------------------
