@@ -114,6 +114,19 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch, bound: s
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_model_in_use_the_one_before_and_the_last_that_failed_are_known() -> None:
+    log = Log()
+    first, second, third = (e.ModelTaken("embedder", f"m{n}", f"{n}{n}" * 32, n) for n in (1, 2, 3))
+    failed = e.ModelRefused("embedder", "m9", "99" * 32, 2, "model.smoke", first.sha256)
+    device = log.add(first, failed)
+    assert (device.models, device.models_before) == ({"embedder": first}, {})
+    assert device.models_refused == {"embedder": failed}
+    log.add(second, e.ModelTaken("embedder", "m2", second.sha256, 4), third, e.ModelTaken("language", "l", "", 4))
+    assert device.models == {"embedder": third, "language": e.ModelTaken("language", "l", "", 4)}
+    assert device.models_before["embedder"].sha256 == second.sha256
+    assert device.models_refused == {}
+
+
 def test_an_ended_run_is_forgotten_but_counted() -> None:
     log = Log()
     log.add(opened(), PLAN, DENY, e.RunClosed("denied", "r"), run=RUN)
