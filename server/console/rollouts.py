@@ -86,11 +86,13 @@ class RolloutPages:
         courses = await run_in_threadpool(self._rollouts.courses)
         newest = await run_in_threadpool(self._desk.services.releases.current)
         active = told.state is not None and told.state.active
-        plan = await run_in_threadpool(self._rollouts.plan, newest) if told.base not in (0, newest) else None
+        waits = not active and told.base not in (0, newest)
+        plan = await run_in_threadpool(self._rollouts.plan, newest) if waits else None
+        back = next((one.state for one in courses if _taken_back(one.state, newest)), None)
         return self._desk.page(
             request, "rollouts.html", person, told=told, newest=newest, courses=courses, everybody=everybody,
             apart=[one for one in everybody if one.cohort in ("pinned", "excluded")], statuses=STATUSES,
-            plan=None if active else plan, metrics=METRICS, cohort_names=COHORTS, drifting=_drifting(everybody),
+            plan=plan, back=back, metrics=METRICS, cohort_names=COHORTS, drifting=_drifting(everybody),
             may=person.may(*ROLES), failure=describe(failure) if failure else None,
         )  # fmt: skip
 
@@ -145,6 +147,10 @@ class RolloutPages:
             raise BadInput("rollout.act", "That is no release.", advice="Give its number.")
         order = RolloutOrder(form.get("act"), int(release), device=form.get("device"), on=form.get("on") != "no")
         return carry_out(self._rollouts, order, person.name, person.roles)
+
+
+def _taken_back(state: r.Rollout, release: int) -> bool:
+    return state.status == r.ROLLED_BACK and state.plan is not None and state.plan.release == release
 
 
 def _drifting(everybody: Sequence[Placed]) -> list[Placed]:

@@ -91,6 +91,8 @@ def test_a_rollout_is_started_paused_resumed_advanced_and_taken_back_by_forms(hu
         send(page, act=act)
         assert f">{status}" in client.get(page).text
     assert hub.rollouts.told().due(desk.device) == 1
+    html = client.get("/rollouts").text
+    assert "Release 2 can be rolled out" in html and "It was taken back" in html
     assert send("/rollouts", act="pin", device=desk.device, release="2") == "/rollouts"
     assert hub.rollouts.told().due(desk.device) == 2
     send("/rollouts", act="pin", device=desk.device, release="0")

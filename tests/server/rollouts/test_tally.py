@@ -1,17 +1,42 @@
-"""Which runs count, when, and as what."""
+"""Which runs count, when, and as what: on SQLite and on a real PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
 
 from server.rollouts import tally
+from server.store import Store
 from shared import entries as e
 from shared import rollout as r
 from shared.entries import Draft
 from tests.fakes import FakeDevice
+from tests.postgres import Postgres
 from tests.server.rollouts.conftest import HOUR, Fleet
 
 Made = Callable[[int], Fleet]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
+    url = None
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        name = f"hub_{secrets.token_hex(6)}"
+        server.query(f"CREATE DATABASE {name}")
+        url = f"postgresql+pg8000://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
+    opened = Store(home, url)
+    yield opened
+    opened.close()
 
 
 def begun(hub: Fleet, settle_s: int = 0) -> FakeDevice:
