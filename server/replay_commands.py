@@ -46,10 +46,11 @@ def replay(
         found = asked | operator.replay("scores", release=release)
         return show(as_json, found, f"{asked['replay']}: the devices are asked\n{_scores(found['asked'])}")
     found = operator.replay("compare", release=0 if workspace else release, days=days, most=most)
-    return show(as_json, found, _differences(found))
+    return show(as_json, found, differences(found))
 
 
-def _differences(found: dict[str, Any]) -> str:
+def differences(found: dict[str, Any]) -> str:
+    """What ``server.replay.orders.compared`` found, in lines."""
     name = f"release {found['release']}" if found["release"] else "the workspace"
     lines = [f"{name} on {found['looked']} actions of the last {found['days']} days:"]
     for what, words in (("asked", "asked about"), ("denied", "denied"), ("allowed", "done without asking")):

@@ -16,7 +16,8 @@ from server.ingest import Ingest, Record
 from server.orders import Orders
 from server.store import HubLog, Store
 from server.store.migrations import SCHEMA_VERSION, STEPS
-from server.store.tables import BODIES, ENTRIES, META
+from server.store.replay_tables import RECONCILED_TO
+from server.store.tables import BODIES, DEVICES, ENTRIES, META
 from shared import entries as e
 from shared.entries import Draft
 from shared.errors import Conflict, Unavailable
@@ -97,6 +98,15 @@ def test_an_old_database_has_every_table_column_and_index_of_a_new_one(first: Pa
     with again.read() as conn:
         assert conn.execute(select(META.c.value).where(META.c.name == "schema")).scalar() == str(SCHEMA_VERSION)
     again.close()
+
+
+def test_what_came_in_before_there_was_reconciliation_is_not_looked_through(first: Path) -> None:
+    store = Store(first)
+    with store.read() as conn:
+        held = conn.execute(select(DEVICES.c.id, DEVICES.c.held)).all()
+        marks = conn.execute(select(RECONCILED_TO.c.device, RECONCILED_TO.c.seq)).all()
+    store.close()
+    assert held and [tuple(row) for row in marks] == [tuple(row) for row in held]
 
 
 def test_what_was_known_is_known_still(first: Path) -> None:
