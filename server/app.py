@@ -188,7 +188,6 @@ def build(hub: Hub, port: int) -> Application:
     lifespan = _lifespan(hub, link, index)
     app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(api.router())
-    app.include_router(link.router())
     app.include_router(door.router())
     app.include_router(routes(hub.authoring, hub.access))
     app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
@@ -224,7 +223,7 @@ def build(hub: Hub, port: int) -> Application:
         index=index,
     )
     console.attach(app, services)
-    app.add_middleware(web.Gate, hosts=config.allowed_hosts(port))
+    app.add_middleware(web.Gate, hosts=config.allowed_hosts(port), direct={"/link": link})
 
     def stop() -> None:
         link.close()

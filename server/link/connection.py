@@ -1,8 +1,9 @@
 """One agent's connection, from its challenge to its end.
 
-A reader takes one message at a time, and a sender empties a bounded queue. The first of them to end ends the other. An
-agent that does not read what it asked for fills its queue and is dropped; nobody else waits for it. What many are told
-at once is encoded once, and goes past queue and sender where nothing waits there.
+A reader takes one message at a time. What is said goes straight to the socket while that takes it; an agent that does
+not read what it asked for makes it wait in a bounded queue, which a sender empties, and is dropped when that is full:
+nobody else waits for it. There are thousands of connections and most of them are quiet, so a quiet one has no more than
+its reader.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from websockets.frames import Frame, Opcode
 
 from server.bus import Event
 from server.link.exchange import Exchange, revoked
@@ -60,10 +62,12 @@ class Connection:
     def __init__(self, socket: WebSocket, device: str, exchange: Exchange, first: Message) -> None:
         self._socket = socket
         self.device = device
+        self.number = 0  # by which it leaves
         self._exchange = exchange
         self._revoked = False
         self._write_frame: Callable[[bytes], bool] | None = socket.scope["state"].get("write_frame")
-        self._queue: asyncio.Queue[str] = asyncio.Queue(limits.SEND_QUEUE)
+        self._queue: list[str] = []
+        self._sending = False
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._offer(first)
@@ -71,8 +75,7 @@ class Connection:
 
     async def run(self) -> None:
         """Until either side goes."""
-        for part in (self._read(), self._send()):
-            self._start(part)
+        self._start(self._read())
         try:
             end = await asyncio.shield(self._end)
         finally:
@@ -142,28 +145,33 @@ class Connection:
     # --- down -------------------------------------------------------------------------------------------------
 
     def _offer(self, message: Message) -> None:
-        self._put(encode(message))
+        text = encode(message)
+        self.tell(text, frame(text))
 
-    def _put(self, text: str) -> None:
-        try:
-            self._queue.put_nowait(text)
-        except asyncio.QueueFull:
+    def _wait_with(self, text: str) -> None:
+        if len(self._queue) >= limits.SEND_QUEUE:
             self.finish(SLOW)
+            return
+        self._queue.append(text)
+        if not self._sending:
+            self._sending = True
+            self._start(self._send())
 
     async def _send(self) -> None:
-        while True:
-            text = await self._queue.get()
+        while self._queue:
             try:
                 async with asyncio.timeout(_SEND_SECONDS):
-                    await self._socket.send_text(text)
+                    await self._socket.send_text(self._queue[0])
             except TimeoutError:
                 self.finish(SLOW)
                 return
+            self._queue.pop(0)
+        self._sending = False
 
     def tell(self, text: str, frame: bytes) -> None:
-        """Send a message whose frame is made already, before what is put into the queue from here on."""
-        if not (self._queue.empty() and self._write_frame is not None and self._write_frame(frame)):
-            self._put(text)
+        """Send a message whose frame is made already, after what was said before."""
+        if self._sending or self._write_frame is None or not self._write_frame(frame):
+            self._wait_with(text)
 
     def stop(self) -> None:
         """Say what people have stopped for this device. Within the connection its versions never go back: it is asked
@@ -201,6 +209,11 @@ class Connection:
 
 def _topic(event: Event) -> str:
     return "memory" if event.payload.get("memory") else event.topic.partition(":")[0]
+
+
+def frame(text: str) -> bytes:
+    """A message as it goes over the wire: one frame, whole and not masked, as a server sends it."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
 async def receive(socket: WebSocket) -> Message:

@@ -6,14 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from fastapi import APIRouter
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from websockets.frames import Frame, Opcode
 
 from server.bus import Bus, Event, Subscription
 from server.devices import Pinned
 from server.link import handshake
-from server.link.connection import GOING_AWAY, POLICY, REPLACED, TIMED_OUT, Connection, close, receive, replaced
+from server.link.connection import GOING_AWAY, POLICY, REPLACED, TIMED_OUT, Connection, close, frame, receive, replaced
 from server.link.exchange import Exchange
 from server.switches import TOPIC as STOPS
 from shared import limits
@@ -28,18 +27,14 @@ _TURN = 256  # connections that are told something of their own before others ha
 
 
 class Link:
-    """``spread_s`` is the time over which agents are asked to spread their pulls where all of them are told at once."""
+    """An ASGI application for ``/link``. ``spread_s`` is the time over which agents are asked to spread their pulls
+    where all of them are told at once."""
 
     def __init__(self, exchange: Exchange, bus: Bus, *, spread_s: float) -> None:
         self._exchange = exchange
         self._bus = bus
         self._spread_ms = int(spread_s * 1000)
         self._connected: dict[str, Connection] = {}
-
-    def router(self) -> APIRouter:
-        router = APIRouter()
-        router.add_websocket_route("/link", self.serve)
-        return router
 
     def close(self) -> None:
         """Let every agent go, as the hub stops. Call it in the event loop."""
@@ -87,11 +82,11 @@ class Link:
 
     def _notice(self, notice: Notice, devices: list[str]) -> None:
         text = encode(notice)
-        frame = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        whole = frame(text)
         for device in devices:
             connection = self._connected.get(device)
             if connection is not None:
-                connection.tell(text, frame)
+                connection.tell(text, whole)
 
     def _revoke(self, device: str) -> None:
         connection = self._connected.get(device)
@@ -100,21 +95,34 @@ class Link:
 
     # --- one connection -------------------------------------------------------------------------------------------
 
-    async def serve(self, socket: WebSocket) -> None:
-        """One connection, whole."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, whole. What the handshake needed is let go before it is attended to."""
+        socket = WebSocket(scope, receive, send)
         await socket.accept()
+        connection = await self._admit(socket)
+        if connection is not None:
+            await self._attend(connection)
+
+    async def _admit(self, socket: WebSocket) -> Connection | None:
         try:
             async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
                 hello, pinned, held = await self._shake_hands(socket)
         except WebSocketDisconnect:
-            return
+            return None
         except TimeoutError:
             await close(socket, TIMED_OUT)
+            return None
         except OutriderError as error:
             _log.info("refused a connection: %s", error)
             await close(socket, POLICY, refusal(error, fatal=True))
-        else:
-            await self._attend(socket, hello, self._welcome(hello, pinned, held))
+            return None
+        connection = Connection(socket, hello.device, self._exchange, self._welcome(hello, pinned, held))
+        old = self._connected.get(hello.device)
+        if old is not None:
+            old.finish(REPLACED, replaced())
+        self._connected[hello.device] = connection  # from here on it misses nothing that is told
+        connection.number = self._exchange.devices.arrive(hello)
+        return connection
 
     async def _shake_hands(self, socket: WebSocket) -> tuple[Hello, Pinned, int]:
         hublog = self._exchange.hublog
@@ -126,23 +134,17 @@ class Link:
         held = await asyncio.to_thread(self._exchange.greet, pinned, hello)
         return hello, pinned, held
 
-    async def _attend(self, socket: WebSocket, hello: Hello, welcome: Welcome) -> None:
-        devices = self._exchange.devices
-        connection = Connection(socket, hello.device, self._exchange, welcome)
-        old = self._connected.get(hello.device)
-        if old is not None:
-            old.finish(REPLACED, replaced())
-        self._connected[hello.device] = connection  # from here on it misses nothing that is told
-        number = devices.arrive(hello)
+    async def _attend(self, connection: Connection) -> None:
+        device, devices = connection.device, self._exchange.devices
         try:
             # Read again now: it may have been revoked since the handshake.
-            if (await asyncio.to_thread(devices.pinned, hello.device)).state != "active":
+            if (await asyncio.to_thread(devices.pinned, device)).state != "active":
                 connection.revoke()
             await connection.run()
         finally:
-            if self._connected.get(hello.device) is connection:
-                del self._connected[hello.device]
-            devices.leave(hello.device, number)
+            if self._connected.get(device) is connection:
+                del self._connected[device]
+            devices.leave(device, connection.number)
 
     def _welcome(self, hello: Hello, pinned: Pinned, held: int) -> Welcome:
         return handshake.welcome(hello, held, pinned.acknowledged, self._exchange.hublog.key)
