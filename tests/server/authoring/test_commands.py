@@ -16,7 +16,7 @@ from server.releases.workspace import POLICY
 from tests.server.authoring.conftest import STARTER
 from tests.server.conftest import Serving
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # many commands, each a process of its own
 OLD, NEW = "context.confidence < 850", "context.confidence < 800"
 STATE = ".outrider-release.json"
 
