@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_agent.panel.given import Given
 
 COOKIE = "outrider_panel"
-VISIT = "outrider.visit"  # where the pages find the visit in their scope
+VISIT = "outrider visit"  # where the pages find the visit in their scope
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {"panel.css": "text/css; charset=utf-8", "outrider.svg": "image/svg+xml"}
 HEADERS = {
