@@ -126,7 +126,7 @@ def caught(trials: list[dict[str, Any]]) -> Chart:
     rows.sort(key=lambda one: -one["hours_to_halt"]["p50"])
     height = TOP + BOTTOM + 30 * len(rows)
     title = "Hours until a bad release is halted: 1,000 devices; median, 5 to 95 %"
-    chart = Chart(title, (1, 400), (-0.5, len(rows) - 0.5), log_x=True, height=height)
+    chart = Chart(title, (0.5, 400), (-0.5, len(rows) - 0.5), log_x=True, height=height)
     chart.across([(1, "1"), (4, "4"), (24, "24"), (72, "72"), (168, "a week")], "hours since the rollout began")
     for number, one in enumerate(rows):
         hours = one["hours_to_halt"]
