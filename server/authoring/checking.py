@@ -105,4 +105,3 @@ def _syntax_line(text: str, code: str, said: str) -> int:
             if str(error) == said and "end of input" not in said:
                 return number
     return next((number for number in range(start, len(lines)) if lines[number].strip()), start) + 1
-

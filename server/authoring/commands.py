@@ -19,9 +19,7 @@ release = typer.Typer(
 )
 TOKEN = "OUTRIDER_TOKEN"  # noqa: S105 - the name of a variable
 
-Folder = Annotated[
-    Path, typer.Argument(help="The folder with policy.cedar, playbooks/ and the rest.")
-]
+Folder = Annotated[Path, typer.Argument(help="The folder with policy.cedar, playbooks/ and the rest.")]
 Hub = Annotated[
     str, typer.Option("--hub", help="The hub's address. [default: the one that the folder was pulled from]")
 ]
@@ -41,7 +39,7 @@ def pull(
 ) -> None:
     """Bring the hub's workspace into the folder. What was changed here stays; a file changed on both sides is told."""
     from server.authoring import folder as folders
-    from server.authoring.http import unpack
+    from server.authoring.wire import unpack
     from server.releases.workspace import read_folder
 
     state = folders.read_state(folder)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from server.authoring.findings import Finding
-from server.authoring.http import BODY_BYTES, Check, Checked, Pulled, Push, Pushed, pack
+from server.authoring.wire import BODY_BYTES, Check, Checked, Pulled, Push, Pushed, pack
 from shared.errors import KINDS, BadInput, OutriderError, Refused, Unavailable
 
 _TIMEOUT_S = 120
