@@ -43,7 +43,9 @@ class Watching:
 
     async def _look(self) -> None:
         release = self._release()
-        for playbook in release.playbooks.values() if release is not None else ():
+        if release is None:
+            return
+        for playbook in release.playbooks.values():
             folder = playbook.trigger.folder
             if folder is None:
                 continue
