@@ -105,14 +105,14 @@ def _read(plan: Plan, gate: Gate, outcomes: Outcomes) -> Reading:
     fine = against_fine(blocks, gate.worse_permille / ALL)
     bad = against_bad(blocks, gate.bad_permille / ALL, gate.worse_permille / ALL)
     path = [_permille(log, to_halt) for log in fine]
-    # A threshold that was once reached stays reached: the test is over then.
+    now = path[-1] if path else 0
     return Reading(
         gate=gate,
         worse=total.worse,
         runs=total.runs,
         control_worse=total.control_worse,
         control_runs=total.control_runs,
-        halt_permille=max(path, default=0) if path and max(path) >= ALL else (path[-1] if path else 0),
+        halt_permille=next((one for one in path if one >= ALL), now),  # once reached, the test is over
         pass_permille=_permille(max(bad, default=0.0), to_pass),
         path=path,
     )
