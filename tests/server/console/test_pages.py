@@ -22,7 +22,7 @@ def paths(hub: SampleHub) -> list[str]:
     return [
         "/", "/devices", f"/devices/{device}", f"/devices/{device}/revoke", "/runs", f"/runs/{run}",
         "/approvals", f"/approvals/{approval}", f"/approvals/{answered}", "/approvals/board", "/approvals/badge",
-        "/safety",
+        "/safety", "/rollouts",
     ]  # fmt: skip
 
 
