@@ -176,7 +176,8 @@ class SampleAgent:
     def open(self, case: Case, release: int = 1) -> tuple[str, Action, e.VerdictGiven | None]:
         """Open a run and take it as far as its verdict; ``None`` where the planner abstained."""
         run = hex_sha256(f"{self.device} {case.number}".encode())[:32]
-        opened = e.RunOpened("permit-triage", 3, "ab" * 32, release, "folder:inbox", hex_sha256(case.number.encode()), True)
+        subject = hex_sha256(case.number.encode())
+        opened = e.RunOpened("permit-triage", 3, "ab" * 32, release, "folder:inbox", subject, True)
         inputs = {
             "application_id": case.number,
             "description": case.description,
