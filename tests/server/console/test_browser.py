@@ -24,6 +24,7 @@ from tests.server.console.test_models import some_models
 from tests.server.console.test_orders import run_of
 from tests.server.console.test_pages import paths
 from tests.server.console.test_runs import HOSTILE
+from tests.server.console.test_workspace import PAGES as OF_AUTHORING
 
 expect.set_options(timeout=15_000)  # shared machines are slow
 CHROMIUM = Path("/usr/bin/chromium")
@@ -281,6 +282,101 @@ def test_a_model_is_added_by_a_person_with_a_file(
     page.get_by_role("button", name="Add it").click()
     expect(page.get_by_role("button", name="Use in the next release: letters-1")).to_be_visible()
     assert [model.size for model in hub.models.list()] == [500_004]
+    context.close()
+
+
+@pytest.fixture
+def served_workspace(morning: SampleHub, tmp_path: Path) -> Iterator[tuple[SampleHub, str]]:
+    """Omar has changed one bound since the release, and misspelt a tool."""
+    with opened(copied(morning, tmp_path)) as hub:
+        hub.clock.run()
+        hub.authoring.begin()
+        omar = replace(next(user for user in hub.users.list() if user.name == "omar"), roles=("release",))
+        text = hub.authoring.drafts.files(hub.authoring.need())["policy.cedar"].decode()
+        text = text.replace("< 900", "< 850").replace('Tool::"mail.send"', 'Tool::"mail.sent"')
+        hub.authoring.edit("policy.cedar", text.encode(), base=1, by=omar)
+        hub.authoring.comment(2, by=omar, text="Fewer questions.", path="policy.cedar", line=5)
+        with serving(hub) as url:
+            yield hub, url
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_authoring(
+    browser: Browser, served_workspace: tuple[SampleHub, str], scheme: Any
+) -> None:
+    hub, url = served_workspace
+    context = window(browser, color_scheme=scheme, reduced_motion="reduce")
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    found: dict[str, list[str]] = {}
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        for path in OF_AUTHORING:
+            inspect(desk, path, found)
+    context.close()
+    assert found == {}
+
+
+@pytest.mark.timeout(300)
+def test_a_file_is_edited_by_keyboard_with_what_is_found_at_its_lines(
+    browser: Browser, served_workspace: tuple[SampleHub, str]
+) -> None:
+    hub, url = served_workspace
+    context = window(browser)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/workspace/files/policy.cedar")
+    text = page.get_by_label("Text of policy.cedar")
+    expect(page.locator("#gutter .mark-warning")).to_have_count(1)
+    text.focus()
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("permt (principal, action, resource);\n")
+    expect(page.locator("#gutter .mark-error")).to_have_text("1", timeout=60_000)
+    expect(text).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#found-count")).to_contain_text("1 error")
+    link = page.get_by_role("button", name="Line 1")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(text).to_be_focused()
+    assert page.evaluate("text.value.slice(text.selectionStart, text.selectionEnd)").startswith("permt (principal")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    expect(page.locator("#gutter .mark-error")).to_have_count(0, timeout=60_000)
+    page.keyboard.press("Control+End")
+    page.keyboard.type("// looked at")
+    page.keyboard.press("Control+s")
+    expect(page.get_by_text("Saved as version 3.")).to_be_visible()
+    assert hub.authoring.drafts.files(hub.authoring.need())["policy.cedar"].endswith(b"// looked at")
+    page.keyboard.press("Tab")  # the text field does not hold the keyboard
+    context.close()
+    assert desk.said == []
+
+
+@pytest.mark.timeout(300)
+def test_what_was_typed_is_there_again_after_the_session_ended(
+    browser: Browser, served_workspace: tuple[SampleHub, str]
+) -> None:
+    hub, url = served_workspace
+    context = window(browser)
+    desk = Desk(context.new_page(), url, hub)
+    desk.sign_in()
+    page = desk.go("/workspace/files/policy.cedar")
+    text = page.get_by_label("Text of policy.cedar")
+    saved = text.input_value()
+    text.fill(f"{saved}// half a thought")
+    context.clear_cookies()
+    page.get_by_role("button", name="Save a version").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    desk.sign_in()
+    desk.go("/workspace/files/policy.cedar")
+    expect(text).to_have_value(saved)
+    page.get_by_role("button", name="Put it back").click()
+    expect(text).to_have_value(f"{saved}// half a thought")
+    page.get_by_role("button", name="Save a version").click()
+    expect(page.get_by_text("Saved as version 3.")).to_be_visible()
+    desk.go("/workspace/files/policy.cedar")
+    expect(page.get_by_text("You typed something here")).to_be_hidden()
     context.close()
 
 
