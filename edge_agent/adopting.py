@@ -43,7 +43,8 @@ class Obtain(Protocol):
 
 class Adopting:
     """``obtain`` is ``None`` where models are added by hand; ``budget`` is what they may take on disk, in bytes, 0 for
-    any. ``idle`` says whether no run is being worked on, ``changed`` is told when another model is in use."""
+    any. ``idle`` says whether no run is being worked on, ``changed`` is told when another model is in use, ``mended``
+    when one is as it was wanted."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Adopting:
         idle: Callable[[], bool],
         changed: Callable[[], None],
         trouble: Callable[[OutriderError], None],
+        mended: Callable[[], None],
     ) -> None:
         self._store = store
         self._device = device
@@ -71,6 +73,7 @@ class Adopting:
         self._idle = idle
         self._changed = changed
         self._trouble = trouble
+        self._mended = mended
         self._task: asyncio.Task[None] | None = None
         self._put: tuple[str, str, dict[str, str]] | None = None  # what runs, and what is held back and why
 
@@ -167,6 +170,7 @@ class Adopting:
         except OutriderError as error:
             self._trouble(error)
             return self._refused(release, wanted) is not None
+        self._mended()
         self._changed()
         return True
 

@@ -150,6 +150,7 @@ class Agent:
             idle=lambda: self._runner.idle,
             changed=self._learning.more,
             trouble=self.trouble,
+            mended=lambda: self._troubles.clear("model."),
         )
         self._inforce = InForce(
             self._device, self._updates, self._releases, adopting, online=lambda: self._link.up, trouble=self.trouble

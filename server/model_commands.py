@@ -70,7 +70,8 @@ def list_models(home: Home = None, as_json: Json = False) -> None:
     for one in found["models"]:
         users = [use["name"] for use in found["devices"] if use["sha256"] == one["sha256"]]
         told = f"{one['size'] // 1_000_000} MB, {one['version'] or 'no version'}, {one['licence'] or 'no licence'}"
-        lines.append(f"{one['name']}  {one['kind']}, {told}, on {len(users)} devices\n  {one['sha256']}")
+        on = f"on {len(users)} device{'' if len(users) == 1 else 's'}"
+        lines.append(f"{one['name']}  {one['kind']}, {told}, {on}\n  {one['sha256']}")
         for score in one["scores"]:
             values = ", ".join(f"{measure} {value / 1000:.3f}" for measure, value in score["scores"].items())
             lines.append(f"  {score['suite']}: {values} ({score['cases']} cases)")

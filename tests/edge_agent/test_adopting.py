@@ -116,6 +116,7 @@ class Rig:
             idle=lambda: not self.busy,
             changed=lambda: None,
             trouble=lambda error: self.troubles.append(error.code),
+            mended=self.troubles.clear,
         )
 
     def fold(self, entries: list[Entry]) -> None:
@@ -256,6 +257,7 @@ async def test_what_cannot_be_fetched_yet_is_asked_for_again(make_rig: Callable[
     rig.hub.down = False
     await rig.told(1)
     assert isinstance(rig.facts[0], ModelTaken)
+    assert rig.troubles == []
 
 
 async def test_what_no_release_lists_is_not_run_even_if_the_log_says_so(
