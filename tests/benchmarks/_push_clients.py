@@ -1,8 +1,9 @@
-"""Thousands of clients in one process, for ``push.py`` and ``kill_switch.py``: as little of a WebSocket as will do, so
-that what is measured is the server. Masks are zeros, which the protocol allows and which cost nothing.
+"""Thousands of clients in one process, for ``push.py``; those of ``kill_switch.py`` are made of them. As little of a
+WebSocket as will do, so that what is measured is the server. Masks are zeros, which the protocol allows and which
+cost nothing.
 
-Started with the server's address, how many, and what they speak: ``hub`` (the link's handshake, by keys made from
-their numbers), ``bare`` (nothing: they listen) or ``opal`` (a subscription). Then it is told by lines: ``ROUND N`` waits
+Started with the server's address, how many, and what they speak: ``hub`` (the link's handshake, by keys made from their
+numbers), ``bare`` (nothing: they listen) or ``opal`` (a subscription). Then it is told by lines: ``ROUND N`` waits
 until N messages have come and answers with the nanoseconds of each, by the clock that all processes share.
 """
 
@@ -112,15 +113,19 @@ class Client(asyncio.Protocol):
         if opcode == 9:
             self._transport.write(frame(payload, 10))
         elif opcode == 1 and self.ready.done():
-            if WANTED[self._kind] in payload:
-                self._times.append(now)
-                self._arrived.set()
+            self.told(payload, now)
         elif opcode == 1 and self._kind == "hub" and b'"challenge"' in payload:
             self._transport.write(frame(self._hello(payload)))
         elif opcode == 1 and b'"refusal"' in payload:
             self.ready.set_exception(ConnectionError(payload.decode()))
         elif opcode == 1:
             self.ready.set_result(None)
+
+    def told(self, payload: bytes, now: int) -> None:
+        """A message that comes once it is ready."""
+        if WANTED[self._kind] in payload:
+            self._times.append(now)
+            self._arrived.set()
 
     def _hello(self, payload: bytes) -> bytes:
         asked = decode(payload.decode())

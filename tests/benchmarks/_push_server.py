@@ -1,5 +1,6 @@
-"""The servers of ``push.py`` and ``kill_switch.py``, told by lines of standard input what to do: ``notice`` to everybody,
-or ``press`` and ``release``; each answers with the nanoseconds at which it began, by the clock that all processes share.
+"""The servers of ``push.py`` and ``kill_switch.py``, told by lines of standard input what to do: ``notice`` to
+everybody, or ``press`` and ``release``; each answers with the nanoseconds at which it began, by the clock that all
+processes share.
 
 ``hub HOME`` is the hub as ``outrider hub run`` serves it. ``bare TEXT`` is the ``websockets`` library alone, on uvloop,
 and broadcasts that text.
@@ -23,7 +24,7 @@ def hub(home: str) -> None:
     from server.config import HubConfig
 
     def obey(opened: Hub) -> None:
-        pressed = ""
+        pressed, version = "", 0
         for line in sys.stdin:
             began = time.perf_counter_ns()
             match line.strip():
@@ -31,9 +32,11 @@ def hub(home: str) -> None:
                     opened.bus.publish("releases", {"release": 1})
                 case "press":
                     pressed = opened.switches.press("fleet", by="bench", reason="drill").id
+                    version = opened.hublog.size
                 case "release":
                     opened.switches.release(pressed, by="bench")
-            print(json.dumps({"began": began, "done": time.perf_counter_ns()}), flush=True)
+                    version = opened.hublog.size
+            print(json.dumps({"began": began, "done": time.perf_counter_ns(), "version": version}), flush=True)
         server.should_exit = True
 
     config = HubConfig(home=Path(home), port=0)

@@ -2,9 +2,9 @@
 beside OPAL.
 
 Run: ``python tests/benchmarks/push.py`` (some minutes; the first time it installs OPAL into an environment of its own
-under ``~/.cache/outrider/bench``). ``--agents N`` may be repeated, default 1,000 and 10,000; ``--rounds N``; ``--json``;
-``--small`` is the short mode: 200 agents, three rounds, no OPAL. A process has an open file for each agent; the bound is
-raised as far as the system lets it.
+under ``~/.cache/outrider/bench``). ``--agents N`` may be repeated, default 1,000 and 10,000; ``--rounds N``;
+``--json``; ``--small`` is the short mode: 200 agents, three rounds, no OPAL. A process has an open file for each agent;
+the bound is raised as far as the system lets it.
 
 Every server is a process of its own with all its clients in another, both on local sockets. Hub and bare library are
 connected at the same time and told in turn, A B A B: the same bytes, the same client program. A latency is from the
@@ -14,8 +14,8 @@ event on its bus, as when a release was published, in another thread than its lo
 through the link's whole handshake and do not pull: what pulls cost is not measured here.
 
 CPU is that of the server process for one message to one client, from ``/proc``. OPAL's server is asked for a data
-update over its HTTP, and notifies as many clients as there are in the smallest round; they acknowledge nothing.
-Memory is what the server's process has grown by for each connection, without a pull.
+update over its HTTP, and notifies as many clients as there are in the smallest round; they acknowledge nothing. Memory
+is what the server's process has grown by for each connection, without a pull.
 """
 
 from __future__ import annotations
@@ -139,8 +139,9 @@ class Line(NamedTuple):
     connects_s: float
 
 
-def made_home(folder: Path, agents: int) -> Path:
-    """A hub with so many devices, put into its table: enrolling them one by one is not what is measured."""
+def made_home(folder: Path, agents: int) -> tuple[Path, str]:
+    """A hub with so many devices, and its public key. They are put into its table: enrolling them one by one is not
+    what is measured."""
     home = folder / "hub"
     make_home(home, "bench", secrets.token_bytes)
     with open_hub(HubConfig(home=home)) as hub:
@@ -160,7 +161,7 @@ def made_home(folder: Path, agents: int) -> Path:
         ]
         with hub.store.write() as conn:
             conn.execute(insert(DEVICES), rows)
-    return home
+        return home, hub.hublog.key.public.text
 
 
 def one_round(side: Side, word: str = "notice") -> Round:
@@ -178,7 +179,7 @@ def measured(name: str, side: Side, rounds: list[Round], cpu: float, kb: float) 
 def compare(agents: int, rounds: int) -> tuple[list[Line], float]:
     """Both contestants with so many agents, and the median ratio of the hub's p99 to the library's."""
     with tempfile.TemporaryDirectory() as folder:
-        config = HubConfig(home=made_home(Path(folder), agents))
+        config = HubConfig(home=made_home(Path(folder), agents)[0])
         text = encode(Notice(["releases"], config.notice_jitter_ms))
         script = str(HERE / "_push_server.py")
         with contextlib.ExitStack() as stack:
