@@ -342,13 +342,14 @@ def test_model_role_cannot_publish_a_release(device: Updates, hub: Hub) -> None:
     refused(Refused, "release.unlisted", device.fetch, 9, T0)
 
 
-def test_policy_role_cannot_permit_a_model(device: Updates, hub: Hub) -> None:
-    hub.write("models.json", json.dumps([MODEL, MODEL | {"name": "evil", "sha256": "ee" * 32}]))
+@pytest.mark.parametrize("path", ["models/evil", "models/evil.chunks"])
+def test_policy_role_cannot_permit_a_model(device: Updates, hub: Hub, path: str) -> None:
+    hub.write("models.json", json.dumps([MODEL, MODEL | {"name": "evil", "sha256": "ee" * 32, "chunks": "dd" * 32}]))
     hub.publish()
 
     def move(state: Any) -> None:
-        listed = state.lists["model"].signed.targets.pop("models/evil")
-        state.lists["policy"].signed.targets["models/evil"] = listed
+        listed = state.lists["model"].signed.targets.pop(path)
+        state.lists["policy"].signed.targets[path] = listed
 
     hub.commit(move, "model", "policy")
     refused(Tampered, "release.mismatch", device.fetch, 2, T0)
