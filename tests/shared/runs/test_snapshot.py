@@ -24,6 +24,8 @@ def whole() -> Log:
     log = Log()
     said = (facts for facts in examples.FACTS if not isinstance(facts, OF_RUNS))
     log.add(*(facts for facts in said if not e.type_of(facts)[0].startswith("memory.")))
+    log.add(e.ModelTaken("embedder", "letters-9", "9" * 64, 9))  # after another of its kind
+    log.add(examples.example(e.ModelRefused))
     log.add(opened(), PLAN, ASK, LONG, YES_TO_ALL, run=RUN)
     log.add(opened(), KID, *ACTED, *[also(one, step="zero") for one in (PLAN, ASK, LONG)], run="run_4")
     log.add(also(CHILD, parent="run_4"), run="run_child")
