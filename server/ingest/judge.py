@@ -41,6 +41,7 @@ _HUBS_OWN = (
     e.AccessRevoked,
     e.ReplayAsked,
     e.ActionExcused,
+    *OF_ROLLOUTS,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -273,9 +273,17 @@ def test_a_log_opens_once_with_its_own_origin_and_key(rooms: Rooms) -> None:
     assert refused(rooms, device, device.batch()).code == "log.opening"
 
 
-def test_a_device_cannot_write_the_hubs_entries(rooms: Rooms) -> None:
+@pytest.mark.parametrize(
+    "facts",
+    [
+        e.UserAdded(user="mallory", roles=["admin"]),
+        e.RolloutRolledBack("rol_1", 6, "hub"),
+        e.DevicePinned("dev_1", 6, "hub"),
+    ],
+)
+def test_a_device_cannot_write_the_hubs_entries(rooms: Rooms, facts: e.Facts) -> None:
     device = rooms.join()
-    device.add(Draft(e.UserAdded(user="mallory", roles=["admin"])))
+    device.add(Draft(facts))
     error = refused(rooms, device, device.batch())
     assert (type(error), error.code) == (Refused, "entry.foreign")
 
