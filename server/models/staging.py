@@ -24,6 +24,7 @@ from server.releases import durable
 from shared.chunks import Lister
 from shared.codec import hex_sha256
 from shared.errors import BadInput, Unavailable
+from shared.release import Sha256
 
 BLOCK = 1 << 20
 _ID = re.compile(r"inc_[0-9a-f]{24}")
@@ -34,9 +35,9 @@ class Staged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file that has come in whole. ``chunks`` is the SHA-256 of its chunk list, ``head`` the first bytes in hex."""
 
     id: str
-    sha256: str
+    sha256: Sha256
     size: int
-    chunks: str
+    chunks: Sha256
     head: str
 
 

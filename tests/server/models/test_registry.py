@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from server.bus import Bus
@@ -232,6 +233,13 @@ def test_orders(models: Models) -> None:
         with pytest.raises(BadInput) as caught:
             carry_out(models, order, "operator")
         assert caught.value.code == "model.order"
+
+
+def test_an_order_cannot_name_files_elsewhere() -> None:
+    for sha256, chunks in (("../../keys/hub", "00" * 32), ("00" * 32, "../x")):
+        order = {"act": "add", "staged": {"id": "inc_x", "sha256": sha256, "size": 1, "chunks": chunks, "head": ""}}
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(order, ModelOrder)
 
 
 def test_a_release_reference_of_before_has_the_bytes_it_had(tmp_path: Path) -> None:
