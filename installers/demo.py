@@ -160,7 +160,7 @@ class Demo:
 
         def ready(status: Json) -> bool:
             model = status["model"]
-            if model is None or any(part["trouble"] == "model.missing" for part in _parts(model)):
+            if model is None or any(part["trouble"] in ("model.missing", "model.untried") for part in _parts(model)):
                 return False  # not said yet, or still being copied or fetched
             embedder = model["embedder"]
             return bool(embedder["trouble"] or (embedder["loaded"] and model["worker"] != "busy"))

@@ -167,6 +167,7 @@ def with_models(desk: Desk) -> Iterator[Row]:
     lines = (STARTER / "samples" / "applications-morning.csv").read_text("utf-8").splitlines(keepends=True)
     with running(desk.words, {"OUTRIDER_MODEL_CACHE": str(CACHE)}) as agent:
         until(lambda: desk.settled(agent, 2) and desk.unembedded() == 0, "release with models, memory embedded")
+        until(lambda: not desk.live()["model"]["language"]["trouble"], "the language model tried")
         desk.drop("models.csv", lines[: MODEL_ROWS + 1])
         until(lambda: desk.worked(RULE_ROWS + MODEL_ROWS), "runs with models")
         worker = desk.live()["model"]["pid"]
