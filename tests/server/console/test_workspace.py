@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from server.releases import RootChange
 from server.releases.workspace import POLICY
+from shared.offer import read_offer, sign_offer
 from tests.server.console.conftest import csrf_in, session_csrf, signed_in
 from tests.server.console.sample_hub import LENA, OMAR, SampleHub
+from tests.trust import Person, change_root, quorum, root_keepers
 
 BELOW = "context.confidence < 900"
 BOOK = "playbooks/permit-triage.yaml"
@@ -163,6 +166,29 @@ def test_sign_off_and_publish(authored: SampleHub) -> None:
     html = maria.get("/releases/2?published=1").text
     assert "It is published." in html and "signed off by rosa" in html and "What changed since release 1" in html
     assert authored.releases.current() == 2
+
+
+def test_where_people_sign_a_release_waits_for_their_signatures(authored: SampleHub) -> None:
+    keepers, alice = root_keepers(authored.store.home), Person("alice")
+    change_root(authored.releases, RootChange(people={"policy": quorum(1, alice)}), *keepers[:2], alice)
+    client = signed_in(authored)
+    edited(client, authored)
+    assert "it waits until enough of them have signed it" in client.get("/workspace/publish").text
+    assert post(client, "/workspace", act="publish", version=2).headers["location"] == "/releases"
+    (waiting,) = [one for one in authored.releases.proposals() if one.state == "open"]
+    html = client.get("/releases").text
+    assert f"Release {waiting.number}</a>" not in html
+    assert "waits for signatures" in html and "1 signature for policy" in html and "Bring it into force" not in html
+    offer = client.get(f"/releases/proposals/{waiting.id}")
+    assert read_offer(offer.content) == waiting.offer
+    broken = post(client, "/releases", act="signature", proposal=waiting.id, signature="{}")
+    assert broken.status_code == 400 and "sign.form" in broken.text
+    signature = sign_offer(read_offer(offer.content), alice.text, alice.key).data().decode()
+    assert post(client, "/releases", act="signature", proposal=waiting.id, signature=signature).status_code == 303
+    assert "Bring it into force" in client.get("/releases").text
+    done = post(client, "/releases", act="complete", proposal=waiting.id)
+    assert done.headers["location"] == f"/releases/{waiting.number}?published=1"
+    assert authored.releases.current() == waiting.number == authored.authoring.need().release
 
 
 def test_versions_and_releases_stay_readable_and_come_back(authored: SampleHub) -> None:
