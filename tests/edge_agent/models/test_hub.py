@@ -1,4 +1,4 @@
-"""Fetching from a hub: a real HTTP server that is cut off, lies or sends too much; ``test_download`` has the real one."""
+"""Fetching from a hub that is cut off, lies, or sends too much: a real HTTP server. ``test_download`` has a real hub."""
 
 from __future__ import annotations
 
