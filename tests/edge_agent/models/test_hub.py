@@ -1,4 +1,4 @@
-"""Fetching from a hub that is cut off, lies, or sends too much: a real HTTP server. ``test_download`` has a real hub."""
+"""Fetching from a hub that is cut off, lies, or sends too much: a real server; ``test_download`` has a real hub."""
 
 from __future__ import annotations
 
