@@ -14,8 +14,8 @@ event on its bus, as when a release was published, in another thread than its lo
 through the link's whole handshake and do not pull: what pulls cost is not measured here.
 
 CPU is that of the server process for one message to one client, from ``/proc``. OPAL's server is asked for a data
-update over its HTTP, and notifies as many clients as there are in the smallest round; each says that it has heard, as OPAL's own do. Memory
-is what the server's process has grown by for each connection, without a pull.
+update over its HTTP, and notifies as many clients as there are in the smallest round; each says that it has heard, as
+OPAL's own do. Memory is what the server's process has grown by for each connection, without a pull.
 """
 
 from __future__ import annotations
