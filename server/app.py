@@ -111,14 +111,9 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
     rollouts = Rollouts(hublog, bus, releases, devices)
     orders = Orders(hublog, bus, record.run, releases)
     authoring = Authoring(
-        hublog,
-        bus,
-        releases,
-        config.home / "workspace",
-        people=users.list,
-        devices=lambda: [device.id for device in devices.list()],
-        sign_offs=config.sign_offs,
-    )
+        hublog, bus, releases, config.home / "workspace",
+        people=users.list, devices=lambda: [device.id for device in devices.list()], sign_offs=config.sign_offs,
+    )  # fmt: skip
     return Hub(
         config=config,
         store=store,
@@ -141,14 +136,10 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         access=Access(hublog),
         replays=Replays(hublog, bus, releases, authoring),
         reconcile=Reconcile(
-            hublog,
-            bus,
-            record,
-            orders,
-            release_for=lambda device: rollouts.told().due(device),
-            library=releases.release,
+            hublog, bus, record, orders,
+            release_for=lambda device: rollouts.told().due(device), library=releases.release,
         ),
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,12 +159,34 @@ def build(hub: Hub, port: int) -> Application:
         spread_s=config.notice_jitter_ms / 1000,
     )
     door = OpenDoor(hub.doors, hub.memory, hub.bus, name=hub.hublog.hub, now=hub.hublog.clock)
-    api = Api(
+    index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
+    hub.memory.watch(index.wake)
+    lifespan = _lifespan(hub, link, index)
+    app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.include_router(_api(hub).router())
+    app.include_router(door.router())
+    app.include_router(routes(hub.authoring, hub.access))
+    app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
+    mount_repository(app, config.repository)
+    web.add_error_handlers(app)
+    console.attach(app, _services(hub, index, port))
+    app.add_middleware(web.Gate, hosts=config.allowed_hosts(port), direct={"/link": link})
+
+    def stop() -> None:
+        link.close()
+        door.close()
+        hub.bus.close()
+
+    return Application(app, stop)
+
+
+def _api(hub: Hub) -> Api:
+    return Api(
         hub.devices,
         hub.releases,
         hub.users,
         hub.bus,
-        make_token(config.home / ADMIN_FILE),
+        make_token(hub.config.home / ADMIN_FILE),
         hub.memory,
         hub.doors,
         hub.rollouts,
@@ -183,25 +196,18 @@ def build(hub: Hub, port: int) -> Application:
         replays=hub.replays,
         reconcile=hub.reconcile,
     )
-    index = TeamIndex(hub.store, config.embedder_path, clock=hub.hublog.clock)
-    hub.memory.watch(index.wake)
-    lifespan = _lifespan(hub, link, index)
-    app = FastAPI(title="Outrider hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.include_router(api.router())
-    app.include_router(door.router())
-    app.include_router(routes(hub.authoring, hub.access))
-    app.include_router(hub.telemetry.router(make_token(config.home / METRICS_FILE)))
-    mount_repository(app, config.repository)
-    web.add_error_handlers(app)
+
+
+def _services(hub: Hub, index: TeamIndex, port: int) -> console.Services:
     info = console.HubInfo(
         name=hub.hublog.identity.name,
         origin=hub.hublog.origin,
-        home=str(config.home),
-        address=config.address(port),
+        home=str(hub.config.home),
+        address=hub.config.address(port),
         software=f"outrider {__version__}",
-        token_seconds=config.token_seconds,
+        token_seconds=hub.config.token_seconds,
     )
-    services = console.Services(
+    return console.Services(
         users=hub.users,
         devices=hub.devices,
         record=hub.record,
@@ -222,15 +228,6 @@ def build(hub: Hub, port: int) -> Application:
         clock=hub.hublog.clock,
         index=index,
     )
-    console.attach(app, services)
-    app.add_middleware(web.Gate, hosts=config.allowed_hosts(port), direct={"/link": link})
-
-    def stop() -> None:
-        link.close()
-        door.close()
-        hub.bus.close()
-
-    return Application(app, stop)
 
 
 def _lifespan(
