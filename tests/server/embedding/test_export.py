@@ -17,9 +17,9 @@ import pytest
 from edge_agent.models.embedder import Embedder
 from edge_agent.models.obtain import obtain
 from edge_agent.models.store import ModelStore
+from server.embedding.checking import check
 from server.embedding.evaluate import judged
 from server.embedding.folder import describe
-from server.embedding.checking import check
 from shared.codec import hex_sha256
 from shared.errors import BadInput
 from shared.memory.vector import Embedding
