@@ -232,8 +232,9 @@ class UndoLeft(Facts, frozen=True):
 
 class RunOrdered(Facts, frozen=True):
     """A person's order about a run: ``pause``, ``resume``, ``cancel``, ``retry``, ``dismiss``, ``undo``; or about a
-    step: ``happened`` and ``not-happened`` settle a doubt, ``handled`` says that a person took an effect back. ``place``
-    is ``hub``, whose signed envelope is the body, ``local``, or ``parent`` for what a run orders its children."""
+    step: ``happened`` and ``not-happened`` settle a doubt, ``handled`` says that a person took an effect back.
+    ``place`` is ``hub``, whose signed envelope is the body, ``local``, or ``parent`` for what a run orders its
+    children."""
 
     order: str
     id: str
