@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from server import trust_commands
-from server.config import HubConfig
 from server.embedding.commands import embedder
 from server.model_commands import model
+from server.options import Home, Json, config, show
 from server.replay_commands import reconcile, replay
 from server.rollout_commands import rollout
 from server.stop_commands import stop
@@ -41,26 +38,8 @@ hub.add_typer(reconcile, name="reconcile")
 hub.command("replay")(replay)
 hub.add_typer(stop, name="stop")
 
-Home = Annotated[
-    Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
-]
 Reason = Annotated[str, typer.Option(help="Why, as a code that stays in the record: small letters, digits, . and -.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
-
-
-def _config(home: Path | None, **given: Any) -> HubConfig:
-    known = {name: value for name, value in given.items() if value is not None}
-    try:
-        return HubConfig(**(known | ({"home": home} if home is not None else {})))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadInput("hub.config", f"{place}: {first['msg']}", advice="correct the option or variable") from error
-
-
-def _show(as_json: bool, value: Any, text: str) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
 
 
 def _password(from_stdin: bool) -> str:
@@ -90,10 +69,11 @@ def init(
     """Make a new hub: its keys, release repository, database, workspace and first user."""
     from server import admin
 
-    config, password = _config(home), _password(password_stdin)
-    made = admin.init(config, name=name, starter=starter, user=user, password=password, random=secrets.token_bytes)
+    password = _password(password_stdin)
+    settings = config(home)
+    made = admin.init(settings, name=name, starter=starter, user=user, password=password, random=secrets.token_bytes)
     text = f"{made['name']} lives in {made['home']}\n  → outrider hub release publish, then outrider hub run"
-    _show(as_json, made, text)
+    show(as_json, made, text)
 
 
 @hub.command()
@@ -108,7 +88,7 @@ def run(
     """Serve agents and the console until stopped."""
     from server.serving import serve
 
-    serve(_config(home, host=host, port=port, hosts=allow_host or None), typer.echo)
+    serve(config(home, host=host, port=port, hosts=allow_host or None), typer.echo)
 
 
 @hub.command()
@@ -123,10 +103,10 @@ def token(
     """Print a one-time token that lets one device join."""
     from server.admin import Operator
 
-    config = _config(home)
-    seconds = config.token_seconds if ttl is None else _seconds(ttl)
-    made = Operator(config).token(seconds)
-    _show(as_json, {"token": made, "expires_in_s": seconds}, made)
+    settings = config(home)
+    seconds = settings.token_seconds if ttl is None else _seconds(ttl)
+    made = Operator(settings).token(seconds)
+    show(as_json, {"token": made, "expires_in_s": seconds}, made)
 
 
 @user.command("add")
@@ -141,8 +121,8 @@ def user_add(
     from server.admin import Operator
 
     roles = role or ["clerk"]
-    Operator(_config(home)).add_user(name, _password(password_stdin), roles)
-    _show(as_json, {"user": name, "roles": roles}, f"{name} may sign in as {', '.join(roles)}")
+    Operator(config(home)).add_user(name, _password(password_stdin), roles)
+    show(as_json, {"user": name, "roles": roles}, f"{name} may sign in as {', '.join(roles)}")
 
 
 @release.command("publish")
@@ -156,9 +136,9 @@ def release_publish(
     """Check HOME/workspace, sign it as the next release, and tell the agents."""
     from server.admin import Operator
 
-    done = Operator(_config(home)).publish(staged=staged)
+    done = Operator(config(home)).publish(staged=staged)
     waits = f"release {done['release']} waits for signatures: proposal {done['proposal']}"
-    _show(as_json, done, waits if done["proposal"] else f"release {done['release']} is published")
+    show(as_json, done, waits if done["proposal"] else f"release {done['release']} is published")
 
 
 @device.command("list")
@@ -166,13 +146,13 @@ def device_list(home: Home = None, as_json: Json = False) -> None:
     """Show the devices and how they are."""
     from server.admin import Operator
 
-    found = Operator(_config(home)).devices()
+    found = Operator(config(home)).devices()
     lines = [
         f"{one['id']}  {one['name']}  {one['state']}, {'online' if one['online'] else 'offline'},"
         f" {one['held']} entries held{', ' + one['problem_code'] if one['problem_code'] else ''}"
         for one in found
     ]
-    _show(as_json, found, "\n".join(lines) or "no device has joined yet")
+    show(as_json, found, "\n".join(lines) or "no device has joined yet")
 
 
 @device.command("revoke")
@@ -184,8 +164,8 @@ def device_revoke(
     """Let a device go: it may no longer sync or act, and must join again."""
     from server.admin import Operator
 
-    Operator(_config(home)).revoke(device)
-    _show(as_json, {"device": device, "state": "revoked"}, f"{device} is revoked")
+    Operator(config(home)).revoke(device)
+    show(as_json, {"device": device, "state": "revoked"}, f"{device} is revoked")
 
 
 @device.command("own")
@@ -198,8 +178,8 @@ def device_own(
     """Say whose device this is: it shares its memory with that person's other devices from then on. Only once."""
     from server.admin import Operator
 
-    done = Operator(_config(home)).memory("own", device=device, person=person)
-    _show(as_json, {"device": device, "person": person} | done, f"{device} is {person}'s")
+    done = Operator(config(home)).memory("own", device=device, person=person)
+    show(as_json, {"device": device, "person": person} | done, f"{device} is {person}'s")
 
 
 Scope = Annotated[str, typer.Argument(help="The scope: team/NAME.")]
@@ -217,8 +197,8 @@ def memory_grant(
     """Give somebody a role in what a team remembers, instead of any they had."""
     from server.admin import Operator
 
-    Operator(_config(home)).memory("grant", scope=scope, member=member, role=role)
-    _show(as_json, {"scope": scope, "member": member, "role": role}, f"{member} is {role} of {scope}")
+    Operator(config(home)).memory("grant", scope=scope, member=member, role=role)
+    show(as_json, {"scope": scope, "member": member, "role": role}, f"{member} is {role} of {scope}")
 
 
 @memory.command("revoke")
@@ -226,8 +206,8 @@ def memory_revoke(scope: Scope, member: Member, home: Home = None, as_json: Json
     """Take somebody's role in a scope away; their devices drop it."""
     from server.admin import Operator
 
-    Operator(_config(home)).memory("revoke", scope=scope, member=member)
-    _show(as_json, {"scope": scope, "member": member, "role": ""}, f"{member} has no role in {scope} any more")
+    Operator(config(home)).memory("revoke", scope=scope, member=member)
+    show(as_json, {"scope": scope, "member": member, "role": ""}, f"{member} has no role in {scope} any more")
 
 
 @memory.command("scopes")
@@ -235,13 +215,13 @@ def memory_scopes(home: Home = None, as_json: Json = False) -> None:
     """Show the scopes, how much is in them and who shares them."""
     from server.admin import Operator
 
-    found = Operator(_config(home)).memory("scopes")["scopes"]
+    found = Operator(config(home)).memory("scopes")["scopes"]
     lines = [
         f"{one['scope']}  {one['items']} items{', held' if one['held'] else ''}"
         + "".join(f"\n  {member['member']}  {member['role']}" for member in one["members"])
         for one in found
     ]
-    _show(as_json, found, "\n".join(lines) or "nothing is remembered yet")
+    show(as_json, found, "\n".join(lines) or "nothing is remembered yet")
 
 
 @memory.command("hold")
@@ -255,8 +235,8 @@ def memory_hold(
     """Let nothing that is covered expire or be erased, anywhere, until the hold is lifted."""
     from server.admin import Operator
 
-    done = Operator(_config(home)).memory("hold", scope=scope, item=item, reason=reason)
-    _show(as_json, done, f"{done['hold']} holds {item or scope}")
+    done = Operator(config(home)).memory("hold", scope=scope, item=item, reason=reason)
+    show(as_json, done, f"{done['hold']} holds {item or scope}")
 
 
 @memory.command("unhold")
@@ -268,8 +248,8 @@ def memory_unhold(
     """Lift a hold."""
     from server.admin import Operator
 
-    Operator(_config(home)).memory("unhold", hold=hold)
-    _show(as_json, {"hold": hold, "state": "lifted"}, f"{hold} is lifted")
+    Operator(config(home)).memory("unhold", hold=hold)
+    show(as_json, {"hold": hold, "state": "lifted"}, f"{hold} is lifted")
 
 
 @memory.command("holds")
@@ -277,12 +257,12 @@ def memory_holds(home: Home = None, as_json: Json = False) -> None:
     """Show the holds, standing ones first."""
     from server.admin import Operator
 
-    found = Operator(_config(home)).memory("holds")["holds"]
+    found = Operator(config(home)).memory("holds")["holds"]
     lines = [
         f"{one['id']}  {one['item'] or one['scope']}  {one['reason']}, {'lifted' if one['lifted_at'] else 'stands'}"
         for one in found
     ]
-    _show(as_json, found, "\n".join(lines) or "there are no holds")
+    show(as_json, found, "\n".join(lines) or "there are no holds")
 
 
 @memory.command("erase")
@@ -302,8 +282,8 @@ def memory_erase(
     if not yes:
         typer.confirm("This cannot be taken back. Erase it?", abort=True)
     given = {"scope": scope, "item": item, "subject": subject, "run": run, "reason": reason}
-    done = Operator(_config(home)).memory("erase", **given)
-    _show(as_json, done, f"{done['tombstone']}: erased here; see outrider hub memory erasures for the devices")
+    done = Operator(config(home)).memory("erase", **given)
+    show(as_json, done, f"{done['tombstone']}: erased here; see outrider hub memory erasures for the devices")
 
 
 @memory.command("erasures")
@@ -311,7 +291,7 @@ def memory_erasures(home: Home = None, as_json: Json = False) -> None:
     """Show what was forgotten, and which devices have confirmed it."""
     from server.admin import Operator
 
-    found = Operator(_config(home)).memory("erasures")["erasures"]
+    found = Operator(config(home)).memory("erasures")["erasures"]
     lines = []
     for one in found:
         parties = one["parties"]
@@ -322,7 +302,7 @@ def memory_erasures(home: Home = None, as_json: Json = False) -> None:
             f"{text}{confirmed} of {len(parties)} confirmed"
             + (f"; waiting for {', '.join(waiting)}" if waiting else "")
         )
-    _show(as_json, found, "\n".join(lines) or "nothing was forgotten yet")
+    show(as_json, found, "\n".join(lines) or "nothing was forgotten yet")
 
 
 @door.command("issue")
@@ -342,8 +322,8 @@ def door_issue(
     from server.admin import Operator
 
     given: dict[str, Any] = {"scope": scope, "item": item, "role": role, "seconds": _seconds(ttl), "label": label}
-    made = Operator(_config(home)).door("issue", **given, origins=origin or [])
-    _show(as_json, made, f"{made['url']}\n  → connect to ws://HUB{made['path']}")
+    made = Operator(config(home)).door("issue", **given, origins=origin or [])
+    show(as_json, made, f"{made['url']}\n  → connect to ws://HUB{made['path']}")
 
 
 @door.command("list")
@@ -353,13 +333,13 @@ def door_list(
     """Show the tokens of documents, newest first, without their secrets."""
     from server.admin import Operator
 
-    found = Operator(_config(home)).door("list", scope=scope)["doors"]
+    found = Operator(config(home)).door("list", scope=scope)["doors"]
     lines = [
         f"{one['id']}  {one['item']}  {one['scope']}, {one['role']}{', revoked' if one['revoked_at'] else ''}"
         f"{', ' + one['label'] if one['label'] else ''}"
         for one in found
     ]
-    _show(as_json, found, "\n".join(lines) or "no token was made yet")
+    show(as_json, found, "\n".join(lines) or "no token was made yet")
 
 
 @door.command("revoke")
@@ -371,8 +351,8 @@ def door_revoke(
     """End a token at once; whoever came in by it is let go."""
     from server.admin import Operator
 
-    Operator(_config(home)).door("revoke", door=door)
-    _show(as_json, {"door": door, "state": "revoked"}, f"{door} is revoked")
+    Operator(config(home)).door("revoke", door=door)
+    show(as_json, {"door": door, "state": "revoked"}, f"{door} is revoked")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from server.config import HubConfig
+from shared.errors import BadInput
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="The hub's directory. [default: OUTRIDER_HUB_HOME or ~/.local/share/...]")
@@ -16,9 +18,18 @@ Home = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def config(home: Path | None) -> HubConfig:
-    return HubConfig(home=home) if home is not None else HubConfig()
+def config(home: Path | None, **given: Any) -> HubConfig:
+    """The settings of the hub in ``home``; what is given and not None goes before them. Raises
+    ``BadInput('hub.config')``."""
+    known = {name: value for name, value in given.items() if value is not None}
+    try:
+        return HubConfig(**(known | ({"home": home} if home is not None else {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInput("hub.config", f"{place}: {first['msg']}", advice="correct the option or variable") from error
 
 
 def show(as_json: bool, value: Any, text: str) -> None:
+    """Say what was done: ``value`` for scripts, ``text`` for people."""
     typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)

@@ -54,7 +54,7 @@ def rollout_list(home: Home = None, as_json: Json = False) -> None:
 
 
 @rollout.command("show")
-def rolloutshow(
+def rollout_show(
     rollout: Annotated[str, typer.Argument(help="Its id. [default: the newest]")] = "",
     home: Home = None,
     as_json: Json = False,

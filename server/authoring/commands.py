@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 import typer
 
 from server.authoring.findings import ERROR, Finding
+from server.options import Json, show
 from shared.errors import BadInput
 
 release = typer.Typer(
@@ -26,7 +26,6 @@ Hub = Annotated[
 TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help=f"A file with your token. [default: the variable {TOKEN}]")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @release.command()
@@ -50,7 +49,7 @@ def pull(
     folders.write_state(folder, remote.address, pulled.version, theirs)
     done = {"version": pulled.version, "by": pulled.by, "release": pulled.release, "changed": changed}
     lines = [f"version {pulled.version} by {pulled.by}", *(f"  {path}" for path in changed)]
-    _show(as_json, done, "\n".join(lines) if changed else f"{lines[0]}: nothing is new here")
+    show(as_json, done, "\n".join(lines) if changed else f"{lines[0]}: nothing is new here")
 
 
 @release.command()
@@ -72,7 +71,7 @@ def push(
     remote = _remote(hub or state.hub, token_file)
     done = remote.push(files, base=state.version, note=note, replace=replace)
     folders.write_state(folder, remote.address, done.version, files)
-    _show(as_json, msgspec.to_builtins(done), "\n".join([f"version {done.version}", *_lines(done.findings)]))
+    show(as_json, msgspec.to_builtins(done), "\n".join([f"version {done.version}", *_lines(done.findings)]))
 
 
 @release.command()
@@ -90,7 +89,7 @@ def validate(
     files = read_folder(folder)
     findings = _remote(hub, token_file).check(files) if hub else check(files)
     wrong = [one for one in findings if strict or one.severity == ERROR]
-    _show(as_json, {"findings": msgspec.to_builtins(findings)}, "\n".join(_lines(findings)) or "nothing is wrong")
+    show(as_json, {"findings": msgspec.to_builtins(findings)}, "\n".join(_lines(findings)) or "nothing is wrong")
     if wrong:
         raise typer.Exit(1)
 
@@ -116,7 +115,3 @@ def _token(token_file: Path | None) -> str:
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
     return [f"{one.place}: {one.severity} [{one.code}] {one.message}\n  → {one.advice}" for one in findings]
-
-
-def _show(as_json: bool, value: Any, text: str) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
