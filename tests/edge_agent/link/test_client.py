@@ -21,7 +21,7 @@ from edge_agent.link.backoff import Backoff
 from edge_agent.link.client import Link
 from shared import limits
 from shared.codec import b64
-from shared.entries import Draft, LeaseTaken, read
+from shared.entries import Draft, LeaseTaken, ReleaseInstalled, SwitchesTaken, read
 from shared.errors import OutriderError, Refused, Unavailable
 from shared.keys import Envelope, SigningKey, cosign_note, verify_cosignature
 from shared.protocol import (
@@ -35,13 +35,14 @@ from shared.protocol import (
     Pulled,
     Refusal,
     Status,
+    Urgent,
     Welcome,
     decode,
     encode,
     hello_bytes,
     welcome_bytes,
 )
-from shared.release import Lease, sign
+from shared.release import Lease, Stop, sign
 from shared.runs import Device
 from shared.tlog import Checkpoint, Frontier, consistency_proof, leaf_hash, open_checkpoint, verify_batch
 from tests.edge_agent.rig import Clock
@@ -384,3 +385,73 @@ def test_waits_double_within_bounds_and_are_drawn_from_the_upper_half() -> None:
         assert whole / 2 <= wait <= whole
     backoff.reset()
     assert backoff.next() <= limits.BACKOFF_FIRST_SECONDS
+
+
+# --- what does not wait -------------------------------------------------------------------------------------------
+
+
+def urgent(version: int) -> Urgent:
+    return Urgent(sign(Stop("dev", 1, version, []), SigningKey(b"h" * 32)))
+
+
+async def say(ends: Ends, message: Notice | Urgent) -> None:
+    assert ends.hub.socket is not None
+    await ends.hub.socket.send(encode(message))
+
+
+async def test_a_stop_does_not_wait_for_what_is_still_worked_on(tmp_path: Path) -> None:
+    """A release may take minutes to fetch; the stop that comes meanwhile is taken at once."""
+    async with linked(tmp_path, Hub()) as ends:
+        fetching = asyncio.Event()
+        took: list[str] = []
+
+        async def receive(envelope: Envelope) -> None:
+            if envelope.purpose == "lease":
+                await fetching.wait()
+            took.append(envelope.purpose)
+
+        ends.ears.receive = receive  # type: ignore[method-assign]
+        ends.hub.outbox.append(lease(1))
+        await ends.until(lambda: ends.hub.pulls != [])
+        await say(ends, urgent(3))
+        await ends.until(lambda: took == ["stop"])
+        fetching.set()
+        await ends.until(lambda: took == ["stop", "lease"])
+
+
+async def test_only_a_stop_may_come_unasked(tmp_path: Path) -> None:
+    async with linked(tmp_path, Hub()) as ends:
+        await ends.until(lambda: ends.hub.pulls != [])
+        await say(ends, Urgent(lease(1)))
+        await ends.until(lambda: "link.message" in ends.codes())
+        assert ends.ears.received == []
+
+
+async def test_a_refused_stop_is_told_and_the_link_goes_on(tmp_path: Path) -> None:
+    async with linked(tmp_path, Hub()) as ends:
+        await ends.until(lambda: ends.hub.pulls != [])
+        ends.ears.fail_once = Refused("stop.older", "it is older", advice="wait")
+        await say(ends, urgent(2))
+        await ends.until(lambda: ends.codes() == ["stop.older"])
+        await say(ends, urgent(3))
+        await ends.until(lambda: [envelope.purpose for envelope in ends.ears.received] == ["stop"])
+        assert ends.hub.connections == 1
+
+
+async def test_a_notice_to_the_fleet_is_pulled_at_a_moment_of_ones_own(tmp_path: Path) -> None:
+    async with linked(tmp_path, Hub()) as ends:
+        await ends.until(lambda: len(ends.hub.pulls) == 1)
+        ends.link.chance.random = lambda: 1.0  # type: ignore[method-assign]  # the latest moment there is
+        began = asyncio.get_running_loop().time()
+        await say(ends, Notice(["releases"], 300))
+        await ends.until(lambda: len(ends.hub.pulls) == 2)
+        assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_the_hub_hears_at_once_what_is_obeyed_and_run(tmp_path: Path) -> None:
+    async with linked(tmp_path, Hub()) as ends:
+        await ends.until(lambda: ends.hub.seen.count("Status") == 1)
+        await ends.journal.append(Draft(SwitchesTaken(3, 1, [])))
+        await ends.until(lambda: ends.hub.seen.count("Status") == 2)
+        await ends.journal.append(Draft(ReleaseInstalled(2, {})))
+        await ends.until(lambda: ends.hub.seen.count("Status") == 3)
