@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from server.console.desk import Desk, Form, Person
 from server.console.failures import describe
 from server.console.forgetting import HOLD_REASONS
-from shared.errors import OutriderError, Refused
+from shared.errors import Conflict, OutriderError, Refused
 from shared.memory.feed import PERSON, READER, ROLES, STEWARD, WRITER, may
 from shared.memory.forms import read_fields, read_tags, settled, untyped
 from shared.memory.item import KINDS, Edit, Item
@@ -187,13 +187,20 @@ class MemoryPages:
         return await self.page(request, await self._desk.person(request), request.query_params.get("scope", ""), item)
 
     async def page(
-        self, request: Request, person: Person, scope: str, item: str, failure: BaseException | None = None
+        self,
+        request: Request,
+        person: Person,
+        scope: str,
+        item: str,
+        failure: BaseException | None = None,
+        typed: Form | None = None,
     ) -> Response:
+        """``typed`` is what a form that was refused held, so that it is not lost."""
         role = await run_in_threadpool(self._need, person, scope, READER)
         shown = await run_in_threadpool(self._all_of, scope, item)
         told = describe(failure) if failure is not None else None
         return self._desk.page(
-            request, "memory_item.html", person, told.status if told else 200, failure=told, kinds=KINDS,
+            request, "memory_item.html", person, told.status if told else 200, failure=told, kinds=KINDS, typed=typed,
             writes=may(role, WRITER), steward=may(role, STEWARD), **shown,
         )  # fmt: skip
 
@@ -221,7 +228,7 @@ class MemoryPages:
         try:
             await run_in_threadpool(self._change, person, scope, item, form)
         except OutriderError as error:
-            return await self.page(request, person, scope, item, error)
+            return await self.page(request, person, scope, item, error, form if "text" in form.fields else None)
         return RedirectResponse(f"/memory/items/{item}?{urlencode({'scope': scope})}", status_code=303)
 
     def _change(self, person: Person, scope: str, item: str, form: Form) -> None:
@@ -234,6 +241,9 @@ class MemoryPages:
             items.edit(scope, item, settled(form.get("settle"), form.fields.get("value", "")), by)
             return
         view = items.get(scope, item)
+        if form.get("seen") != view.sha256:
+            said = "This item was changed while you were writing."
+            raise Conflict("memory.moved", said, advice="See what it says now, and save again; what you typed is kept.")
         tags, fields = read_tags(form.get("tags")), read_fields(form.fields.get("fields", ""))
         fields = untyped(view.fields) | fields
         edit = Edit(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from server.embedding.index import TeamIndex
+from shared.memory import Edit
 from shared.memory.exchange import from_lines, from_markdown
 from tests.server.console.conftest import session_csrf, signed_in
 from tests.server.console.sample_hub import LENA, OMAR, SampleHub
@@ -25,6 +26,12 @@ def shop(hub: SampleHub) -> SampleHub:
 
 def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
     return client.post(path, data={"csrf": session_csrf(client), **fields})
+
+
+def edit(client: httpx.Client, shop: SampleHub, item: str, **fields: str) -> httpx.Response:
+    """Send the form of an item as it stands now."""
+    seen = shop.memory.items.get(SHOP, item).sha256
+    return send(client, f"/memory/items/{item}", scope=SHOP, seen=seen, **fields)
 
 
 def page(client: httpx.Client, item: str, scope: str = SHOP) -> httpx.Response:
@@ -132,8 +139,8 @@ def test_a_page_tells_why_something_is_known(shop: SampleHub) -> None:
 def test_editing_makes_a_version_and_any_can_be_brought_back(shop: SampleHub) -> None:
     id = note(shop, "Prices end with a full stop.", tags=["style", "old"], fields={"a": "1", "b": "2"})
     client = signed_in(shop)
-    done = send(
-        client, f"/memory/items/{id}", scope=SHOP, text="Prices end without.\r\nAlways.", kind="brand-rule",
+    done = edit(
+        client, shop, id, text="Prices end without.\r\nAlways.", kind="brand-rule",
         source="the guide", subject="", sensitivity="normal", tags="style, new", fields="b: 3\nc: 4: 5", pinned="yes",
     )  # fmt: skip
     assert done.status_code == 303
@@ -160,7 +167,7 @@ def test_saving_loses_nothing_that_a_form_cannot_show(shop: SampleHub) -> None:
     html = page(client, id).text
     assert "plain: y\n</textarea>" in html and 'name="tags" value="c"' in html
     given = {"text": "x", "kind": "note", "source": "", "subject": "", "sensitivity": "normal"}
-    send(client, f"/memory/items/{id}", scope=SHOP, **given, tags="d", fields="plain: z")
+    edit(client, shop, id, **given, tags="d", fields="plain: z")
     item = shop.memory.items.document(SHOP, id).item()
     assert (item.tags, item.fields) == (["a, b", "d"], odd | {"plain": "z"})
 
@@ -168,10 +175,24 @@ def test_saving_loses_nothing_that_a_form_cannot_show(shop: SampleHub) -> None:
 def test_a_bad_edit_is_told_and_changes_nothing(shop: SampleHub) -> None:
     id = note(shop, "x")
     client = signed_in(shop)
-    answer = send(client, f"/memory/items/{id}", scope=SHOP, text="y", kind="note", fields="no colon here")
+    answer = edit(client, shop, id, text="y", kind="note", fields="no colon here")
     assert answer.status_code == 400 and "memory.field" in answer.text
-    assert send(client, f"/memory/items/{id}", scope=SHOP, text="", kind="note").status_code == 400
+    assert "no colon here" in answer.text, "what was typed is kept"
+    assert edit(client, shop, id, text="", kind="note").status_code == 400
     assert len(shop.memory.items.history(SHOP, id)) == 1
+
+
+def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(shop: SampleHub) -> None:
+    id = note(shop, "Open from nine.")
+    client = signed_in(shop)
+    seen = shop.memory.items.get(SHOP, id).sha256
+    shop.memory.items.edit(SHOP, id, Edit(text="Open from eight."), "user:omar")
+    mine = {"text": "Open from nine to five.", "kind": "note", "sensitivity": "normal"}
+    answer = send(client, f"/memory/items/{id}", scope=SHOP, seen=seen, **mine)
+    assert answer.status_code == 409 and "memory.moved" in answer.text
+    assert "Open from eight." in answer.text and "Open from nine to five.</textarea>" in answer.text
+    assert shop.memory.items.document(SHOP, id).item().text == "Open from eight."
+    assert edit(client, shop, id, **mine).status_code == 303
 
 
 def test_who_only_reads_cannot_write(shop: SampleHub) -> None:
