@@ -72,3 +72,13 @@ async def test_a_mark_tells_whether_something_happened_before_the_listening_bega
     for foreign in ("", Bus().mark(), mark + "x", mark.partition("-")[0] + "-" + "9" * 19):
         with bus.subscribe(["runs"], since=foreign) as unknown:
             assert unknown.missed, foreign
+
+
+async def test_one_listener_hears_what_is_told_to_any_device() -> None:
+    bus = Bus()
+    with bus.subscribe(["device:"]) as every, bus.subscribe(["device:d2"]) as one:
+        bus.publish("device:d1", {"n": 1})
+        bus.publish("device:d2", {"n": 2})
+        bus.publish("devices", {"n": 3})
+        assert [event.topic for event in every.drain()] == ["device:d1", "device:d2"]
+        assert [event.payload["n"] for event in one.drain()] == [2]

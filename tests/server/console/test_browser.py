@@ -158,6 +158,9 @@ def test_axe_finds_nothing_on_any_page(
     inspect(desk, "/login", found)
     desk.sign_in()
     whole = [path for path in paths(hub) if not path.endswith(("/board", "/badge"))]
+    hub.switches.press("fleet", by="omar", reason="drill", note="practice")
+    tool = hub.switches.press("tool", "register.decide", by="maria", reason="tool")
+    hub.switches.release(tool.id, by="maria", note="mended")
     for path in [*whole, "/runs?q=nothing-like-it", "/nowhere"]:
         inspect(desk, path, found)
     context.close()
