@@ -16,32 +16,29 @@ from shared.codec import parse
 from shared.errors import BadInput, Refused, Tampered
 from shared.keys import PublicKey
 from shared.protocol import Batch
-from shared.rollout import OF_ROLLOUTS
 from shared.runs.fold import OF_RUNS
 from shared.tlog import Checkpoint, Frontier, leaf_hash, open_checkpoint
 
 # Only the hub's own log may hold these.
-_HUBS_OWN = (
-    e.UserAdded,
-    e.TokenIssued,
-    e.DeviceEnrolled,
-    e.DeviceRevoked,
-    e.SwitchPressed,
-    e.SwitchReleased,
-    e.ReleasePublishedV1,
-    e.OfferSigned,
-    e.RootChanged,
-    e.ApprovalDecidedV1,
-    e.OrderGiven,
-    e.LeaseIssued,
-    e.BatchRefused,
-    e.DraftSaved,
-    e.DraftSigned,
-    e.AccessIssued,
-    e.AccessRevoked,
-    e.ReplayAsked,
-    e.ActionExcused,
-    *OF_ROLLOUTS,
+# What a device may write beside what is of a run. A list of what it may not would forget the next type.
+_DEVICES_OWN = (
+    e.LogOpened,
+    e.ClockStepped,
+    e.DeviceJoined,
+    e.ReleaseInstalled,
+    e.ReleaseRefused,
+    e.LeaseTaken,
+    e.SourceRead,
+    e.SourceRefused,
+    e.EventReceived,
+    e.HubPinned,
+    e.MemoryErased,
+    e.MemoryRefused,
+    e.ModelTaken,
+    e.ModelRefused,
+    e.SwitchesTaken,
+    e.ReplayScored,
+    e.DriftSampled,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -114,7 +111,7 @@ def _read(held: Held, seq: int, text: str, body: e.Body | None) -> Kept:
         raise BadInput(
             "entry.seq", f"it calls itself {entry.seq}", advice="the log was not written by an agent", where=where
         )
-    if isinstance(entry.facts, _HUBS_OWN):
+    if not isinstance(entry.facts, (*OF_RUNS, *_DEVICES_OWN)):
         raise Refused(
             "entry.foreign", f"a device may not write {entry.type}", advice="this device misbehaves", where=where
         )

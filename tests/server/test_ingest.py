@@ -279,6 +279,8 @@ def test_a_log_opens_once_with_its_own_origin_and_key(rooms: Rooms) -> None:
         e.UserAdded(user="mallory", roles=["admin"]),
         e.RolloutRolledBack("rol_1", 6, "hub"),
         e.DevicePinned("dev_1", 6, "hub"),
+        e.MemoryGranted("team/shop", "user:mallory", "steward", "omar"),
+        e.DeviceRevoked("dev_1", "hub", "operator"),
     ],
 )
 def test_a_device_cannot_write_the_hubs_entries(rooms: Rooms, facts: e.Facts) -> None:
