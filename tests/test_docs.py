@@ -359,8 +359,13 @@ def test_the_starters_rules_are_told() -> None:
 # --- error codes --------------------------------------------------------------------------------------------------
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
-# NotSent: surely nothing happened. hostile: makes the error for a change that no honest writer makes.
-_KIND_OF = {**dict(zip(KINDS, KINDS, strict=True)), "NotSent": "Unavailable", "hostile": "Tampered"}
+# NotSent: surely nothing happened. Stopped: a person's stop came before the sending. hostile: makes the error for a change that no honest writer makes.
+_KIND_OF = {
+    **dict(zip(KINDS, KINDS, strict=True)),
+    "NotSent": "Unavailable",
+    "Stopped": "Unavailable",
+    "hostile": "Tampered",
+}
 # Calls whose text arguments are codes: our errors, what a run or question ended with, and what the console shows.
 _CALLS = {*_KIND_OF, "Failure", "Next", "_broken", "_bad", "drop", "_void", "_leave"}
 _OUTCOMES = {name for name, value in vars(outcomes).items() if value in outcomes.OUTCOMES and isinstance(value, str)}

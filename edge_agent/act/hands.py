@@ -41,7 +41,7 @@ class _Silence(Exception):
     """Nobody knows whether it happened."""
 
 
-class _Stopped(Unavailable):
+class Stopped(Unavailable):
     """A person's stop came before the sending."""
 
 
@@ -112,7 +112,7 @@ class Hands:
         except NotSent:
             self._unsent.add(call.key)
             raise
-        except _Stopped:
+        except Stopped:
             if not call.silent:
                 self._unsent.add(call.key)
             raise
@@ -187,7 +187,7 @@ class Hands:
         switch = self._stopped(call.run, call.tool.name)
         if switch is not None:
             said = switch.name or ("this device" if switch.kind == "device" else "everything")
-            raise _Stopped(
+            raise Stopped(
                 "stop.pressed",
                 f"{switch.by} stopped {said}",
                 advice="it goes on when a person lets it, on the hub's safety page",
