@@ -359,7 +359,8 @@ def test_the_starters_rules_are_told() -> None:
 # --- error codes --------------------------------------------------------------------------------------------------
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*)+")
-# NotSent: surely nothing happened. Stopped: a person's stop came before the sending. hostile: makes the error for a change that no honest writer makes.
+# NotSent: surely nothing happened. Stopped: a person's stop came before the sending.
+# hostile: makes the error for a change that no honest writer makes.
 _KIND_OF = {
     **dict(zip(KINDS, KINDS, strict=True)),
     "NotSent": "Unavailable",
