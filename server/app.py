@@ -131,7 +131,7 @@ def _open(config: HubConfig, store: Store, clock: Callable[[], int]) -> Hub:
         memory=memory,
         models=Models(hublog, bus, releases, limit=config.model_bytes),
         doors=Doors(hublog, bus, memory),
-        switches=Switches(hublog, bus),
+        switches=Switches(hublog, bus, names=releases.names),
         authoring=authoring,
         access=Access(hublog),
         replays=Replays(hublog, bus, releases, authoring),

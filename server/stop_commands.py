@@ -31,7 +31,9 @@ def press(
     from server.admin import Operator
 
     done = Operator(config(home)).stop("press", kind=kind, name=name, reason=reason, note=note)
-    show(as_json, done, f"{done['id']}: {name or 'the whole fleet'} is stopped")
+    said = f"{done['id']}: {name or 'the whole fleet'} is stopped"
+    doubt = f"\n  → no published playbook names this {kind}: is {name!r} spelt right?"
+    show(as_json, done, said if done["known"] else said + doubt)
 
 
 @stop.command("release")

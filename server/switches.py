@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,12 +82,13 @@ class _State:
 
 
 class Switches:
-    """All stops of one hub."""
+    """All stops of one hub. ``names`` are those that playbooks and tools have in what is published, by kind."""
 
-    def __init__(self, hublog: HubLog, bus: Bus) -> None:
+    def __init__(self, hublog: HubLog, bus: Bus, *, names: Callable[[], dict[str, list[str]]]) -> None:
         self._log = hublog
         self._store = hublog.store
         self._bus = bus
+        self._names = names
         self._changing = threading.Lock()
         self._state = self._load()
 
@@ -162,10 +163,13 @@ class Switches:
         return self._views(SWITCHES.c.id == switch)[0]
 
     def carry_out(self, order: SwitchOrder, by: str) -> dict[str, Any]:
-        """For the hub's operator; JSON-plain values to show. Raises also ``BadInput('switch.order')``."""
+        """For the hub's operator; JSON-plain values to show. A press says whether what it stops is ``known``: it is in
+        force all the same, as a device may have a tool that no playbook uses, but the name may also be misspelt.
+        Raises also ``BadInput('switch.order')``."""
         match order.act:
             case "press":
-                return vars(self.press(order.kind, order.name, by=by, reason=order.reason, note=order.note))
+                done = vars(self.press(order.kind, order.name, by=by, reason=order.reason, note=order.note))
+                return done | {"known": order.name in self._names().get(order.kind, [order.name])}
             case "release":
                 return vars(self.release(order.switch, by=by, note=order.note))
             case "list":

@@ -295,6 +295,12 @@ class Release:
             place = self.manifest.prompts.get(error.where) or (f"{path}: {error.where}" if error.where else path)
             raise BadInput(error.code, error.message, advice=error.advice, where=place) from error
 
+    @property
+    def tools(self) -> set[str]:
+        """Names of the tools that its playbooks use. Assistants may use others that a device has."""
+        steps = [step for book in self.playbooks.values() for step in book.all_steps]
+        return {tool for step in steps for tool in (*step.tools, step.tool) if tool}
+
     def permitted(self, sha256: str) -> ModelRef | None:
         """The model with these bytes, if this release permits it."""
         return next((model for model in self.manifest.models if model.sha256 == sha256), None)

@@ -21,7 +21,6 @@ from shared.errors import BadInput, OutriderError, Refused
 if TYPE_CHECKING:
     from server.devices import DeviceView
     from server.switches import SwitchView
-    from shared.playbook import Playbook
 
 PAST_SHOWN = 20
 AWAY_SHOWN = 8
@@ -70,22 +69,12 @@ class SafetyPages:
 
     def _choices(self, active: list[DeviceView]) -> dict[str, list[tuple[str, str]]]:
         """What can be chosen in the form: by kind, its value and its name. Tools are those that playbooks name."""
-        books = self._books()
-        tools = {
-            tool for book in books.values() for step in book.all_steps for tool in [*step.tools, step.tool] if tool
-        }
+        names = self._services.releases.names()
         return {
             "Devices": sorted(((f"device:{one.id}", one.name) for one in active), key=lambda pair: pair[1]),
-            "Playbooks": [(f"playbook:{name}", name) for name in sorted(books)],
-            "Tools": [(f"tool:{name}", name) for name in sorted(tools)],
+            "Playbooks": [(f"playbook:{name}", name) for name in names["playbook"]],
+            "Tools": [(f"tool:{name}", name) for name in names["tool"]],
         }
-
-    def _books(self) -> dict[str, Playbook]:
-        releases = self._services.releases
-        try:
-            return releases.release(releases.current()).playbooks
-        except OutriderError:  # none is published, or it cannot be opened: devices and the fleet can be stopped
-            return {}
 
     async def press(self, request: Request) -> Response:
         person = await self._desk.person(request)

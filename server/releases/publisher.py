@@ -28,7 +28,7 @@ from server.releases.workspace import Candidate, read_workspace
 from shared import limits
 from shared.codec import canonical
 from shared.entries import Draft, Facts, OfferSigned, ReleasePublished, RootChanged
-from shared.errors import BadInput, Conflict, Refused, Unavailable
+from shared.errors import BadInput, Conflict, OutriderError, Refused, Unavailable
 from shared.keys import read_vkey
 from shared.offer import Offer, Signature, judge
 from shared.release import Manifest, Release, open_release, read_manifest
@@ -181,6 +181,15 @@ class Releases:
             return self._repository.refresh()
 
     # --- reading ------------------------------------------------------------------------------------------------
+
+    def names(self) -> dict[str, list[str]]:
+        """What the newest release has a name for: its ``playbook`` names and ``tool`` names. Empty where none is
+        published, or it cannot be opened."""
+        try:
+            release = self.release(self.current())
+        except OutriderError:
+            return {"playbook": [], "tool": []}
+        return {"playbook": sorted(release.playbooks), "tool": sorted(release.tools)}
 
     def current(self) -> int:
         """The newest release's number; 0 where none is published yet."""

@@ -5,23 +5,37 @@ from __future__ import annotations
 import pytest
 
 from server.store import HubLog
-from server.switches import Switches
+from server.switches import Switches, SwitchOrder
 from shared import limits
 from shared.entries import SwitchPressed, SwitchReleased, read
 from shared.errors import BadInput, Conflict, Refused
 from shared.release import Stop, open_signed
 from tests.server.conftest import Rooms
 
+NAMES = {"playbook": ["triage"], "tool": ["mail.send"]}
+
 
 @pytest.fixture
 def switches(rooms: Rooms) -> Switches:
-    return Switches(rooms.hublog, rooms.bus)
+    return Switches(rooms.hublog, rooms.bus, names=lambda: NAMES)
 
 
 def told(switches: Switches, rooms: Rooms, device: str) -> Stop:
     sealed = switches.stop(device)
     assert sealed is not None
     return open_signed(sealed, Stop, rooms.hublog.key.public, device)
+
+
+def test_the_operator_is_told_of_a_name_that_nothing_published_has(switches: Switches, rooms: Rooms) -> None:
+    device = rooms.join("one")
+
+    def known(kind: str, name: str) -> object:
+        return switches.carry_out(SwitchOrder("press", kind, name, "drill"), "clara")["known"]
+
+    assert known("playbook", "triage") is known("tool", "mail.send") is known("device", device.id) is True
+    assert known("fleet", "") is True
+    assert known("playbook", "triaje") is known("tool", "mail.sent") is False
+    assert len(switches.in_force()) == 6, "they are in force all the same"
 
 
 def test_a_press_is_in_the_log_and_in_what_every_device_is_told(switches: Switches, rooms: Rooms) -> None:
@@ -76,7 +90,7 @@ def test_a_restart_says_the_same(switches: Switches, rooms: Rooms, hublog: HubLo
     first = switches.press("fleet", by="clara", reason="security")
     switches.press("playbook", "letters", by="clara", reason="wrong")
     switches.release(first.id, by="clara")
-    again = Switches(HubLog(hublog.store, clock=rooms.clock, random=hublog.random), rooms.bus)
+    again = Switches(HubLog(hublog.store, clock=rooms.clock, random=hublog.random), rooms.bus, names=lambda: NAMES)
     assert again.stop(device.id) == switches.stop(device.id)
     assert again.in_force() == switches.in_force()
 

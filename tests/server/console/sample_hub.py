@@ -123,7 +123,7 @@ class SampleHub:
             devices=lambda: [device.id for device in self.devices.list()],
         )
         self.access = Access(self.log)
-        self.switches = Switches(self.log, self.bus)
+        self.switches = Switches(self.log, self.bus, names=self.releases.names)
         self.replays = Replays(self.log, self.bus, self.releases, self.authoring)
         self.reconcile = Reconcile(
             self.log,
