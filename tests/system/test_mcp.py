@@ -87,6 +87,8 @@ def desk(own_city: City, site: Path) -> Desk:
     workspace = own_city.home / "workspace"
     (workspace / "playbooks" / "assistant.yaml").write_text(PLAYBOOK)
     (workspace / "policy.cedar").write_text(POLICY)
+    for cases in (workspace / "playbooks").glob("*.cases.yaml"):
+        cases.unlink()  # they are the starter's, for the starter's policy
     own_city.publish()
     desk = own_city.desk("assisted")
     program = Path(sys.executable).with_name("mcp-server-git")

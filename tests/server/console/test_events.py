@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from server.console.desk import Desk
-from server.console.events import EventStream
+from server.console.events import TOPICS, EventStream
 from tests.server.console.sample_hub import SampleHub
 
 
@@ -19,7 +19,7 @@ def request_of(token: str, since: str) -> Request:
     return Request({"type": "http", "method": "GET", "path": "/events", "headers": headers, "query_string": query})
 
 
-EVERYTHING = "".join(f"event: {topic}\ndata: 1\n\n" for topic in ("approvals", "devices", "memory", "releases", "runs"))
+EVERYTHING = "".join(f"event: {topic}\ndata: 1\n\n" for topic in sorted(TOPICS))
 
 
 def session(hub: SampleHub) -> str:
