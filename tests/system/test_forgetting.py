@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +178,26 @@ def test_an_item_a_subject_a_scope_and_a_run_leave_every_file_of_everybody(offic
     office.verify()
 
 
+_READER = """
+import sqlite3, sys
+reader = sqlite3.connect(sys.argv[1], isolation_level=None)
+reader.execute("BEGIN")
+print(len(reader.execute(f"SELECT 1 FROM {sys.argv[2]}").fetchmany(1)), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def reading(path: Path, table: str) -> Iterator[None]:
+    """A program that goes on reading the old pages. Not this one: whoever opens and closes a file itself, as looking
+    through it does, drops the locks that SQLite holds on it for the same process."""
+    command = [sys.executable, "-c", _READER, str(path), table]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "1\n", "it reads the old pages"
+        yield
+
+
 @pytest.mark.parametrize(("name", "table"), [("memory.sqlite3", "item"), ("sessions.sqlite3", "turn")])
 def test_a_device_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(
     office: Office, name: str, table: str
@@ -187,9 +209,7 @@ def test_a_device_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(
     back.start()
     office.until(lambda: office.holders(item) == 2, "not everybody has it")
     path = back.home / "memory.sqlite3"
-    with closing(sqlite3.connect(back.home / name, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        assert reader.execute(f"SELECT 1 FROM {table}").fetchone(), "it reads the old pages"
+    with reading(back.home / name, table):
         tombstone = office.hub.memory("erase", item=item, scope=MARA)["tombstone"]
         office.until(lambda: item not in _ids(path), "the tombstone did not come")
         assert any(name in place for place in office.found(word))

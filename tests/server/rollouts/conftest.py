@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,8 +65,12 @@ class Fleet:
         return parse(envelope.payload, Assignment, code="t", what="the assignment").release
 
     def plan(self, *permille: int, hold_s: int = 0, runs: int = 0, settle_s: int = 0) -> r.Plan:
+        """A plan whose first stage has the share of these few devices that it names: chance may give it all or none."""
         stages = [r.Stage(share, hold_s, runs) for share in permille]
-        return msgspec.structs.replace(self.rollouts.plan(), stages=stages, gates=GATES, settle_s=settle_s)
+        wanted = len(self.devices) * permille[0] // 1000
+        salts = (f"salt {number}" for number in itertools.count())
+        salt = next(one for one in salts if sum(r.bucket(one, d.id) < permille[0] * 10 for d in self.devices) == wanted)
+        return msgspec.structs.replace(self.rollouts.plan(), salt=salt, stages=stages, gates=GATES, settle_s=settle_s)
 
     def work(self, subject: str, *, bad: bool = False) -> None:
         """Every device does one run under the release it is told to run; with ``bad``, the candidate's fail."""
