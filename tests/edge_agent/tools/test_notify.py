@@ -12,7 +12,6 @@ import html
 import os
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,19 @@ class Bus:
         self.folder = folder
         self.address = f"unix:path={folder / 'bus'}"
         (folder / "bus.conf").write_text(BUS.format(socket=folder / "bus"))
-        self.bus = subprocess.Popen(["dbus-daemon", f"--config-file={folder / 'bus.conf'}", "--nofork", "--nopidfile"])
-        until = time.monotonic() + 15
-        while not (folder / "bus").exists():
-            assert self.bus.poll() is None and time.monotonic() < until, "dbus-daemon did not start"
-            time.sleep(0.01)
+        # The daemon says its address once it listens; its socket is a file a moment earlier.
+        read, write = os.pipe()
+        words = [
+            "dbus-daemon",
+            f"--config-file={folder / 'bus.conf'}",
+            "--nofork",
+            "--nopidfile",
+            f"--print-address={write}",
+        ]
+        self.bus = subprocess.Popen(words, pass_fds=[write])
+        os.close(write)
+        with os.fdopen(read) as told:
+            assert told.readline().startswith(self.address), "dbus-daemon did not start"
 
     def close(self) -> None:
         self.bus.kill()
