@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from shared.errors import Refused
 
+VISIT = "outrider visit"  # where the pages find the visit in their scope
 CODE_S = 60
 REST_S = 2 * 3600  # a panel that nobody has used for so long is closed
 _MOST = 16  # codes, and sessions, at a time

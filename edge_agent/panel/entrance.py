@@ -19,29 +19,16 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_agent.api.wire import status_of
-from edge_agent.panel.door import Door
+from edge_agent.panel.door import VISIT, Door
+from edge_agent.panel.headers import HEADERS
 from shared.errors import OutriderError
 
 if TYPE_CHECKING:
     from edge_agent.panel.given import Given
 
 COOKIE = "outrider_panel"
-VISIT = "outrider visit"  # where the pages find the visit in their scope
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {"panel.css": "text/css; charset=utf-8", "outrider.svg": "image/svg+xml"}
-HEADERS = {
-    # No script at all, no other place, no frame: what a hostile text could smuggle in would not run.
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with none at all, browsers would send no Origin with a form
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">{more}<title>{title} · Outrider</title>

@@ -12,8 +12,8 @@ from starlette.responses import Response, StreamingResponse
 from edge_agent.memory import Query
 from edge_agent.memory.asking import Asked
 from edge_agent.memory.whole import brought, dated, exported
-from edge_agent.panel.entrance import HEADERS
 from edge_agent.panel.forms import Form
+from edge_agent.panel.headers import HEADERS
 from edge_agent.panel.memory import Looking, MemoryPages, edit_to
 from edge_agent.panel.pages import Pages
 from edge_agent.panel.work import Table

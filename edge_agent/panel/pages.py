@@ -14,10 +14,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edge_agent.api.wire import status_of as status_code
 from edge_agent.panel import forms
-from edge_agent.panel.door import Visit
-from edge_agent.panel.entrance import HEADERS, VISIT
+from edge_agent.panel.door import VISIT, Visit
 from edge_agent.panel.forms import Form
 from edge_agent.panel.given import Given
+from edge_agent.panel.headers import HEADERS
 from shared import formats
 from shared.errors import OutriderError, Refused
 from shared.memory.difference import pieces
