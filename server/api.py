@@ -1,6 +1,7 @@
 """The hub's HTTP for machines: enrolment, the release repository, and its own operator's commands.
 
 POST /api/join             a device with a one-time token (shared.protocol.Join); answers a sealed Envelope
+POST /api/peers            a device that wants a model (shared.peering.Wanted); who near it has it
 GET  /tuf/metadata/NAME    the signed repository, as static files that may be fetched in ranges
 GET  /tuf/targets/PATH
 POST /api/admin/...        what ``outrider hub`` does while the hub runs; bearer is HOME/admin.token
@@ -32,6 +33,7 @@ from server.doors import carry_out as carry_out_door
 from server.memory import Memory, MemoryOrder, carry_out
 from server.models import ModelOrder, Models
 from server.models import carry_out as carry_out_model
+from server.peers import Peers
 from server.releases import Releases
 from server.releases.orders import TrustOrder
 from server.releases.orders import carry_out as carry_out_trust
@@ -43,6 +45,7 @@ from server.switches import Switches, SwitchOrder
 from server.users import Users
 from shared.codec import parse
 from shared.errors import BadInput, Refused
+from shared.peering import Wanted
 from shared.protocol import Join
 
 _BODY_BYTES = 16 * 1024
@@ -85,11 +88,13 @@ class Api:
     switches: Switches
     replays: Replays
     reconcile: Reconcile
+    peers: Peers
     operator: str = "operator"
 
     def router(self) -> APIRouter:
         router = APIRouter()
         router.add_api_route("/api/join", self.join, methods=["POST"])
+        router.add_api_route("/api/peers", self.find_peers, methods=["POST"])
         router.add_api_route("/api/admin/token", self.token, methods=["POST"])
         router.add_api_route("/api/admin/publish", self.publish, methods=["POST"])
         router.add_api_route("/api/admin/users", self.add_user, methods=["POST"])
@@ -110,9 +115,13 @@ class Api:
 
     async def join(self, request: Request) -> Response:
         asked = await _read(request, Join)
-        client = request.client.host if request.client else ""
-        envelope = await asyncio.to_thread(self.devices.join, asked, client)
+        envelope = await asyncio.to_thread(self.devices.join, asked, _source(request))
         return Response(msgspec.json.encode(envelope), media_type="application/json")
+
+    async def find_peers(self, request: Request) -> Response:
+        asked = await _read(request, Wanted)
+        found = await asyncio.to_thread(self.peers.find, asked, _source(request))
+        return Response(msgspec.json.encode(found), media_type="application/json")
 
     async def token(self, request: Request) -> Response:
         self._check(request)
@@ -186,6 +195,10 @@ class Api:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.admin_token}".encode()):
             raise Refused("admin.token", "that is not this hub's admin token", advice="run the command as its owner")
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _read(request: Request, kind: type[T], most: int = _BODY_BYTES) -> T:

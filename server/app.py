@@ -32,6 +32,7 @@ from server.memory import Memory
 from server.models import Models
 from server.opendoor import OpenDoor
 from server.orders import Orders
+from server.peers import Peers
 from server.releases import Releases
 from server.replay import Reconcile, Replays
 from server.rollouts import Rollouts
@@ -195,6 +196,7 @@ def _api(hub: Hub) -> Api:
         switches=hub.switches,
         replays=hub.replays,
         reconcile=hub.reconcile,
+        peers=Peers(hub.hublog, hub.devices, hub.rollouts, hub.releases),
     )
 
 

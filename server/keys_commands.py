@@ -120,8 +120,8 @@ def _check_workspace(offer: Offer, folder: Path) -> None:
     if not candidate.same_as(manifest):
         raise Refused(
             "sign.files",
-            "the models in the offer are not those that you have",
-            advice="do not sign; compare models.json with what was proposed",
+            "the models in the offer, or whether devices may hand them on, are not as you have them",
+            advice="do not sign; compare models.json and peers.yaml with what was proposed",
             where="models.json",
         )
 

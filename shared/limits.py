@@ -32,10 +32,19 @@ ROW_BYTES = 120 * 1024  # one row's inputs, canonical
 RELEASE_FILE_BYTES = 8 * 1024 * 1024  # policy, playbook, prompt; models are not held to this
 MODEL_CHUNK_BYTES = 1024 * 1024  # of a model's file, hashed by itself; part of the form of a chunk list
 SMOKE_CASES = 32  # of one model
+EXPIRY_WARN_DAYS = (30, 7)  # before what people sign ends, they are told, and told again
 PLAYBOOK_STEPS = 64  # those within others included
 PLAYBOOK_DEPTH = 4  # steps within steps
 POLICY_RULE_OPERATORS = 300  # operators and brackets in one rule; the native parser crashes on some thousands,
 POLICY_RULE_NESTING = 32  # and on some hundred brackets within each other
+
+# Models from devices near by
+PEERS_OFFERED = 4  # to one device, for one model
+PEER_TICKET_SECONDS = 600  # how long one is good
+PEER_DOWNLOADS = 2  # at once from one device,
+PEER_CONNECTIONS = 16  # and open connections, those included
+PEER_HEAD_BYTES = 8 * 1024  # of a request
+PEER_LEAST_BYTES_S = 64 * 1024  # slower, and either side gives up
 
 # Replay
 REPLAY_SAMPLE = 200  # runs of one device that a release is tried on at most,
@@ -78,6 +87,8 @@ MEMORY_SCOPES = 256  # scopes that one device may have
 MEMORY_ITEM_CHANGES = 20_000  # changes of one item,
 MEMORY_ITEM_BYTES = 16 * 1024 * 1024  # and their bytes
 MEMORY_SCOPE_BYTES = 4 * 1024 * 1024 * 1024  # changes of one scope
+MEMORY_IMPORT_BYTES = 8 * 1024 * 1024  # a file of items that is brought in at the console,
+MEMORY_IMPORT_ITEMS = 5_000  # and its items
 
 # Memory: one change of an item
 MEMORY_CHANGE_BYTES = 1024 * 1024  # as it travels,

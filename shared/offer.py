@@ -221,6 +221,7 @@ def said(offer: Offer) -> list[str]:
         lines.append(f"release {offer.number}")
         lines += [f"  {sha256[:16]}  {path}" for path, sha256 in sorted(files_of(offer).items())]
         lines += [f"  model {one.name}  {one.sha256[:16]}  {one.size} bytes" for one in _manifest(offer).models]
+        lines += ["  devices may hand models to each other"] if _manifest(offer).peers else []
     for role, text in offer.payloads.items():
         payload = _payload(text)
         lines.append(f"{role} list, version {payload.version}, until {payload.expires}")

@@ -8,6 +8,7 @@ History of PROTOCOL_VERSION
     2   2026-11-22   orders about runs; an answer may cover actions like the one asked about, and be one of several
     3   2026-11-22   memory: feeds of scopes, pushed and pulled; tombstones and holds
     4   2026-11-22   stops, told at once and not only when asked; replay of a candidate on a device's own runs
+    5   2026-11-22   where a device hands models to those near it
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from shared.errors import KINDS, BadInput, OutriderError, Tampered
 from shared.keys import Envelope
 from shared.memory.feed import Change, Record, Rejected
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -90,7 +91,8 @@ class Pull(_Message, frozen=True, tag="pull"):
 
 class Status(_Message, frozen=True, tag="status", omit_defaults=True):
     """Heartbeat: what the agent runs and how it is. ``waiting`` counts runs that wait for a person, ``stops`` is the
-    version of the stops that it obeys, 0 where none ever came."""
+    version of the stops that it obeys, 0 where none ever came, ``peer`` the ``ADDRESS:PORT`` at which it hands models
+    to other devices, empty while it does not."""
 
     release: int
     size: int
@@ -98,6 +100,7 @@ class Status(_Message, frozen=True, tag="status", omit_defaults=True):
     waiting: int
     lease_expires_at: int
     stops: int = 0
+    peer: str = ""
 
 
 class Remember(_Message, frozen=True, tag="remember"):
@@ -238,15 +241,15 @@ def decode(frame: str | bytes) -> Message:
 def hello_bytes(hub: str, challenge_nonce: str, hello: Hello) -> bytes:
     """What a device's link key signs: the hub's name and nonce first, so that no other hub can replay it."""
     parts = [hub, challenge_nonce, str(hello.version), hello.device, hello.nonce, str(hello.size), hello.root]
-    return _lines("outrider/hello/v1", *parts, str(hello.release), hello.software)
+    return lines("outrider/hello/v1", *parts, str(hello.release), hello.software)
 
 
 def welcome_bytes(device: str, hello_nonce: str, held: int, cursor: int) -> bytes:
     """What the hub's key signs over the agent's nonce."""
-    return _lines("outrider/welcome/v1", device, hello_nonce, str(held), str(cursor))
+    return lines("outrider/welcome/v1", device, hello_nonce, str(held), str(cursor))
 
 
-def _lines(*parts: str) -> bytes:
+def lines(*parts: str) -> bytes:
     """One part a line. A part with a line break in it could be read as two, so it is never signed nor verified."""
     if any("\n" in part for part in parts):
         raise Tampered(
@@ -288,7 +291,7 @@ def join_bytes(fingerprint: str, join: Join) -> bytes:
     """What both device keys sign: the fingerprint of the hub that is joined, and everything in the request but the
     proofs themselves."""
     parts = [fingerprint, str(join.version), join.token, join.name, join.log_key, join.link_key, join.software]
-    return _lines("outrider/join/v1", *parts)
+    return lines("outrider/join/v1", *parts)
 
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

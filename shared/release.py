@@ -113,6 +113,19 @@ class Replay(_Signed, frozen=True):
     expires_at: int
 
 
+class Ticket(_Signed, frozen=True):
+    """``asker`` may have the model with this hash from ``device``, which listens at ``address``, until ``expires_at``.
+    The keys are their link keys in base64: by these the two know each other."""
+
+    device: str
+    key: str
+    address: str
+    asker: str
+    asker_key: str
+    sha256: str
+    expires_at: int
+
+
 PURPOSES: dict[type[_Signed], str] = {
     Assignment: "assignment",
     Lease: "lease",
@@ -121,6 +134,7 @@ PURPOSES: dict[type[_Signed], str] = {
     Revocation: "revocation",
     Stop: "stop",
     Replay: "replay",
+    Ticket: "ticket",
 }
 
 
@@ -198,6 +212,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     models: list[ModelRef]
     files: dict[ReleasePath, Sha256]
     memory: ReleasePath | None = None  # the rules of memory; none: the defaults
+    peers: bool = False  # devices may hand models to each other
 
 
 class Release:

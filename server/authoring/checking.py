@@ -14,7 +14,7 @@ import msgspec
 
 from server.authoring import lint_playbooks, lint_policy
 from server.authoring.findings import Finding, Known, of_error, ordered
-from server.releases.workspace import MEMORY, MODELS, POLICY, SCHEMA, read_files, read_models
+from server.releases.workspace import MEMORY, MODELS, PEERS, POLICY, SCHEMA, read_files, read_models, read_peers
 from shared import playbook as playbooks
 from shared.errors import BadInput
 from shared.memory.rules import read_rules
@@ -70,6 +70,8 @@ def _errors(files: Mapping[str, bytes]) -> Iterator[Finding]:
             readers[path] = _later(playbooks.load, text, path, new=True)
     if MEMORY in texts:
         readers[MEMORY] = _later(read_rules, texts[MEMORY], MEMORY)
+    if PEERS in texts:
+        readers[PEERS] = _later(read_peers, files[PEERS])
     readers[MODELS] = _later(read_models, files.get(MODELS))
     for read in readers.values():
         try:

@@ -208,7 +208,8 @@ def _check(files: Mapping[str, bytes]) -> None:
             raise BadInput(
                 "draft.path",
                 f"{path[:120]!r} is no file of a workspace",
-                advice="known are policy.cedar, schema.cedarschema, models.json, memory.yaml, playbooks/, prompts/",
+                advice="known are policy.cedar, schema.cedarschema, models.json, memory.yaml, peers.yaml, and the "
+                "folders playbooks and prompts",
             )
         if len(data) > limits.RELEASE_FILE_BYTES:
             raise BadInput("release.file-too-large", f"{path} is too large", advice="keep data in memory", where=path)

@@ -24,7 +24,7 @@ from server.authoring.drafts import EDIT, FOLDER, PUSH, RESTORE, Drafts, Version
 from server.authoring.findings import Finding, Known
 from server.bus import Bus
 from server.releases import Releases
-from server.releases.workspace import MODELS, read_files, read_folder
+from server.releases.workspace import MODELS, PEERS, read_files, read_folder
 from server.store import HubLog
 from server.store.tables import HUB_ENTRIES
 from shared.codec import digest, hex_sha256
@@ -109,9 +109,11 @@ class Authoring:
         if version is not None:
             return self.drafts.files(version)
         files = self._releases.files(number)
-        models = self._releases.release(number).manifest.models
-        if models:
-            files[MODELS] = json.dumps(msgspec.to_builtins(models), indent=2).encode() + b"\n"
+        manifest = self._releases.release(number).manifest
+        if manifest.models:
+            files[MODELS] = json.dumps(msgspec.to_builtins(manifest.models), indent=2).encode() + b"\n"
+        if manifest.peers:
+            files[PEERS] = b"models: true\n"
         return files
 
     def check(self, files: Mapping[str, bytes]) -> list[Finding]:

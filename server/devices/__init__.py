@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.devices.fleet import Devices, Pinned
+from server.devices.fleet import Devices, Pinned, revoked
 from server.devices.views import DeviceView
 
-__all__ = ["DeviceView", "Devices", "Pinned"]
+__all__ = ["DeviceView", "Devices", "Pinned", "revoked"]

@@ -95,9 +95,13 @@ class Devices:
         self._bus.publish("devices", {"device": device})
         return envelope
 
-    def arrive(self, hello: Hello) -> int:
-        """A device finished the handshake; the number to ``leave`` with."""
-        connection = self._presence.arrive(hello.device, self._log.clock(), hello.release, hello.size)
+    def near(self, network: str) -> dict[str, str]:
+        """The connected devices of a network that hand models to others: where each of them does."""
+        return self._presence.near(network)
+
+    def arrive(self, hello: Hello, source: str = "") -> int:
+        """A device finished the handshake; the number to ``leave`` with. ``source`` is the address it comes from."""
+        connection = self._presence.arrive(hello.device, self._log.clock(), hello.release, hello.size, source)
         self._bus.publish("devices", {"device": hello.device})
         return connection
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from server.devices.networks import believed, network
 from shared.protocol import Status
 
 
@@ -15,8 +16,8 @@ from shared.protocol import Status
 class DeviceView:
     """Times are microseconds since 1970 UTC, 0 where it never was. ``log_size`` is what the device says it has,
     ``held`` what the hub has verified and countersigned. ``problem_*`` are empty while all is well. ``person`` is whose
-    device it is, empty for nobody's. ``stops`` is the version of the stops that it obeys, as it said when it last spoke
-    with this process of the hub."""
+    device it is, empty for nobody's. ``stops`` is the version of the stops that it obeys and ``peer`` where it hands
+    models to other devices, empty for nowhere, as it said when it last spoke with this process of the hub."""
 
     id: str
     name: str
@@ -38,11 +39,12 @@ class DeviceView:
     software: str
     person: str = ""
     stops: int = 0
+    peer: str = ""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How a device last spoke. ``connection`` is 0 once it has gone."""
+    """How a device last spoke. ``connection`` is 0 once it has gone, ``source`` the address that it came from."""
 
     connection: int
     at: int
@@ -51,6 +53,8 @@ class Seen:
     open_runs: int = 0
     waiting: int = 0
     stops: int = 0
+    source: str = ""
+    peer: str = ""
 
 
 class Presence:
@@ -59,27 +63,26 @@ class Presence:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
+        self._near: dict[str, dict[str, str]] = {}  # by network: the devices that hand out models, and where
         self._changed: set[str] = set()
         self._last = 0
 
-    def arrive(self, device: str, at: int, release: int, log_size: int) -> int:
+    def arrive(self, device: str, at: int, release: int, log_size: int, source: str = "") -> int:
         """A device connected; the number by which it later leaves."""
         with self._lock:
             self._last += 1
             old = self._seen.get(device)
             runs = (old.open_runs, old.waiting, old.stops) if old else (0, 0, 0)
-            self._seen[device] = Seen(self._last, at, release, log_size, *runs)
-            self._changed.add(device)
+            self._put(device, Seen(self._last, at, release, log_size, *runs, source=source))
             return self._last
 
     def status(self, device: str, at: int, status: Status) -> None:
         with self._lock:
             old = self._seen.get(device)
             if old is not None:
-                self._seen[device] = Seen(
-                    old.connection, at, status.release, status.size, status.open_runs, status.waiting, status.stops
-                )
-                self._changed.add(device)
+                peer = believed(status.peer, old.source) if status.peer and old.connection else ""
+                counts = (status.release, status.size, status.open_runs, status.waiting, status.stops)
+                self._put(device, Seen(old.connection, at, *counts, source=old.source, peer=peer))
 
     def leave(self, device: str, connection: int, at: int) -> bool:
         """That connection ended; false when a newer one has taken its place."""
@@ -87,9 +90,22 @@ class Presence:
             old = self._seen.get(device)
             if old is None or old.connection != connection:
                 return False
-            self._seen[device] = replace(old, connection=0, at=at)
-            self._changed.add(device)
+            self._put(device, replace(old, connection=0, at=at, peer=""))
             return True
+
+    def _put(self, device: str, seen: Seen) -> None:
+        old = self._seen.get(device)
+        if old is not None and old.peer:
+            self._near.get(network(old.source), {}).pop(device, None)
+        if seen.peer:
+            self._near.setdefault(network(seen.source), {})[device] = seen.peer
+        self._seen[device] = seen
+        self._changed.add(device)
+
+    def near(self, network: str) -> dict[str, str]:
+        """Where the devices of a network hand out models, by device; nobody is in the network of no name."""
+        with self._lock:
+            return dict(self._near.get(network, {})) if network else {}
 
     def get(self, device: str) -> Seen | None:
         with self._lock:
@@ -104,7 +120,7 @@ class Presence:
 
 def view(row: Row[Any], seen: Seen | None) -> DeviceView:
     """A stored device, brought up to the moment by what is known of its connection."""
-    names = DeviceView.__dataclass_fields__.keys() - {"online", "stops"}
+    names = DeviceView.__dataclass_fields__.keys() - {"online", "stops", "peer"}
     stored = DeviceView(online=False, **{name: getattr(row, name) for name in names})
     if seen is None:
         return stored
@@ -117,4 +133,5 @@ def view(row: Row[Any], seen: Seen | None) -> DeviceView:
         open_runs=seen.open_runs,
         waiting=seen.waiting,
         stops=seen.stops,
+        peer=seen.peer,
     )

@@ -121,7 +121,7 @@ class Link:
         if old is not None:
             old.finish(REPLACED, replaced())
         self._connected[hello.device] = connection  # from here on it misses nothing that is told
-        connection.number = self._exchange.devices.arrive(hello)
+        connection.number = self._exchange.devices.arrive(hello, socket.client.host if socket.client else "")
         return connection
 
     async def _shake_hands(self, socket: WebSocket) -> tuple[Hello, Pinned, int]:

@@ -8,6 +8,7 @@
       prompts/NAME@N.txt      prompt templates by version
       models.json             the models the release permits: a list of ``shared.release.ModelRef``
       memory.yaml             how long memory items live and what of them may leave (``shared.memory.rules``)
+      peers.yaml              ``models: true`` where devices may hand models to each other
 
 Other files at the top are left alone (notes, a licence). Inside ``playbooks`` and ``prompts`` a file whose name does
 not fit is refused rather than passed over: a playbook saved as ``.yml`` must not be left out in silence.
@@ -21,18 +22,25 @@ from pathlib import Path
 
 import msgspec
 
-from shared import limits
+from shared import limits, plainyaml
 from shared.codec import canonical, hex_sha256, parse
 from shared.errors import BadInput
 from shared.release import Manifest, ModelRef, Release
 from shared.replay.golden import cases_of, refuse_failing
 
 POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
-_TOP = (POLICY, SCHEMA, MODELS, MEMORY)
+PEERS = "peers.yaml"
+_TOP = (POLICY, SCHEMA, MODELS, MEMORY, PEERS)
 _ROOMS = ("playbooks/", "prompts/")
 _WITHIN = re.compile(r"(?:playbooks|prompts)/[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
 _PLAYBOOK = re.compile(r"([a-z][a-z0-9_-]{0,63})\.yaml")
 _PROMPT = re.compile(r"([a-z][a-z0-9-]{0,63}@[1-9][0-9]{0,5})\.txt")
+
+
+class Sharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``peers.yaml``: what devices may hand to each other."""
+
+    models: bool
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -42,6 +50,7 @@ class Candidate(msgspec.Struct, frozen=True):
     playbooks: dict[str, str]
     prompts: dict[str, str]
     models: list[ModelRef]
+    peers: bool = False
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -59,6 +68,7 @@ class Candidate(msgspec.Struct, frozen=True):
             models=self.models,
             files=self.hashes,
             memory=MEMORY if MEMORY in self.files else None,
+            peers=self.peers,
         )
 
     def same_as(self, manifest: Manifest) -> bool:
@@ -89,8 +99,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 def read_files(files: Mapping[str, bytes]) -> Candidate:
     """Check the files of a workspace as a whole.
 
-    Raises ``BadInput`` naming file, line and field: ``release.workspace``, ``release.stray-file``, ``release.models``
-    and whatever policy, playbook, release and golden cases themselves refuse.
+    Raises ``BadInput`` naming file, line and field: ``release.workspace``, ``release.stray-file``, ``release.models``,
+    ``release.peers`` and whatever policy, playbook, release and golden cases themselves refuse.
     """
     for path in (POLICY, SCHEMA):
         if path not in files:
@@ -105,7 +115,7 @@ def read_files(files: Mapping[str, bytes]) -> Candidate:
         *([MEMORY] if MEMORY in files else []),
     ]
     kept = {path: files[path] for path in listed}
-    candidate = Candidate(kept, playbooks, prompts, read_models(files.get(MODELS)))
+    candidate = Candidate(kept, playbooks, prompts, read_models(files.get(MODELS)), read_peers(files.get(PEERS)))
     refuse_failing(Release(candidate.manifest(1, 0), kept, new=True), kept)
     return candidate
 
@@ -165,3 +175,19 @@ def read_models(data: bytes | None) -> list[ModelRef]:
         raise BadInput(
             error.code, error.message, advice="see the models section of the release page", where=MODELS
         ) from error
+
+
+def read_peers(data: bytes | None) -> bool:
+    """Whether devices may hand models to each other: what ``peers.yaml`` says, no without it. Raises
+    ``BadInput('release.peers')``."""
+    if data is None:
+        return False
+    try:
+        source = plainyaml.read(data.decode(), PEERS, _unfit)
+    except UnicodeDecodeError as error:
+        raise _unfit("it is not UTF-8", PEERS) from error
+    return plainyaml.fit(source, Sharing, lambda path, said: _unfit(said, source.place(path)), _unfit).models
+
+
+def _unfit(said: str, where: str) -> BadInput:
+    return BadInput("release.peers", f"{PEERS}: {said}", advice="write `models: true`, or `models: false`", where=where)

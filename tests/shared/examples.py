@@ -7,6 +7,7 @@ from shared import protocol as p
 from shared.facts.rollouts import Gate, Plan, Stage
 from shared.keys import Envelope
 from shared.memory.feed import Change, Record, Rejected
+from shared.peering import Found, Peer, Wanted
 from shared.runs.fold import OF_RUNS
 
 AT = 1_790_000_000_000_000
@@ -181,4 +182,6 @@ MESSAGES += [
     p.Urgent(Envelope("stop", '{"version":7}', "AAAA")),
 ]
 JOIN = p.Join(1, "SECRET", "front desk", KEY, KEY, "agent 0.1.0", "00" * 64, "00" * 64)
+WANTED = Wanted("dev_1", SHA, AT, "00" * 64)
+FOUND = Found([Peer("dev_2", Envelope("ticket", '{"device":"dev_2"}', "AAAA"))])
 JOINED = p.Joined("dev_1", "city", KEY, "city/dev_1", "{}", {"timestamp": 1, "snapshot": 1, "targets": 1})

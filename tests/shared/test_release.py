@@ -27,6 +27,7 @@ from shared.release import (
     Replay,
     Revocation,
     Stop,
+    Ticket,
     open_release,
     open_signed,
     read_manifest,
@@ -57,7 +58,16 @@ ORDER = Order("o1", "d1", "run1", "mail#2", "not-happened", "eve", "clerk", T, "
 REVOCATION = Revocation("d1", T, "device.lost")
 STOP = Stop("d1", T, 12, [Switch("sw1", "tool", "mail.send", "eve", T, "wrong")])
 REPLAY = Replay("rpl1", "d1", 7, 50, T + 86_400_000_000)
-MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION, STOP, REPLAY]
+TICKET = Ticket(
+    device="d1",
+    key="K8KACzMW4Akgn/11fasZzPCuhLx66QZU4egXEtJw9lM=",
+    address="192.168.1.20:8401",
+    asker="d2",
+    asker_key="rwaj4ykXFOTzVsGcmxXNGVHsbmZiqne+B1R/KJODNB0=",
+    sha256="ab" * 32,
+    expires_at=T + 600_000_000,
+)
+MESSAGES = [ASSIGNMENT, LEASE, APPROVED, CORRECTED, FOR_AN_HOUR, ORDER, REVOCATION, STOP, REPLAY, TICKET]
 
 
 def code_of(kind: type[OutriderError], call: Any, *args: Any) -> str:
@@ -115,6 +125,12 @@ GOLDEN = {
         REPLAY,
         '{"device":"d1","expires_at":1790086400000000,"id":"rpl1","release":7,"sample":50}',
         "YOz9fAyrDI4JMtoD0vbgFlg9poje+IsO25ujZj6hO7OmHsPf8QrbB6Iv50xiQsDCERWshbkLCEoCQy8YkTNFAw==",
+    ),
+    "ticket": (
+        TICKET,
+        '{"address":"192.168.1.20:8401","asker":"d2","asker_key":"rwaj4ykXFOTzVsGcmxXNGVHsbmZiqne+B1R/KJODNB0=","device":"d1",'
+        '"expires_at":1790000600000000,"key":"K8KACzMW4Akgn/11fasZzPCuhLx66QZU4egXEtJw9lM=","sha256":"' + "ab" * 32 + '"}',
+        "lVzvPQ9E6xLt/KVsmTzLqEn+FcqMYhmxMXAHfbP4+INc34wuSSqWRVceZPWEbtr1pwRxzrH6M9RX6rzddO3UDw==",
     ),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared import limits, proof, protocol
+from shared import limits, peering, proof, protocol
 from shared.codec import b64, unb64
 from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
@@ -35,6 +35,7 @@ ITEM = Item(
 
 TOMBSTONE = Tombstone(examples.TMB, "item", "team/permits", examples.MEM, "", "", "", examples.AT, "mara", "asked")
 HOLD = Hold("hld_1", "team/permits", examples.MEM, True, examples.AT, "otto", "court")
+TICKET = examples.FOUND.peers[0].ticket
 EXPORTED = Exported(item_id(ITEM), ITEM)
 
 opened = write(Draft(LogOpened("city/dev_1", KEY.public.text, "agent 0.1.0")), 0, examples.AT, examples.salt)
@@ -111,6 +112,11 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
         "welcome-bytes": lambda: protocol.welcome_bytes("dev_1", examples.NONCE, 8, 3).decode(),
         "join": lambda: pretty(examples.JOIN),
         "joined": lambda: pretty(examples.JOINED),
+        "wanted": lambda: pretty(examples.WANTED),
+        "wanted-bytes": lambda: peering.wanted_bytes("city", examples.WANTED).decode(),
+        "found": lambda: pretty(examples.FOUND),
+        "asking-bytes": lambda: peering.asking_bytes(TICKET, "00" * 16, 0, limits.MODEL_CHUNK_BYTES).decode(),
+        "answering-bytes": lambda: peering.answering_bytes(TICKET, "00" * 16, 0, limits.MODEL_CHUNK_BYTES).decode(),
     },
     "memory.md": {
         "item": lambda: pretty(ITEM),
@@ -172,9 +178,12 @@ def test_no_entry_type_is_documented_that_is_not_there() -> None:
 MESSAGES = {str(kind.__struct_config__.tag): kind for kind in map(type, examples.MESSAGES)}
 
 
-@pytest.mark.parametrize("tag", [*MESSAGES, "join", "joined"])
+BESIDE = {"join": protocol.Join, "joined": protocol.Joined, "wanted": peering.Wanted, "found": peering.Found}
+
+
+@pytest.mark.parametrize("tag", [*MESSAGES, *BESIDE])
 def test_every_message_and_field_is_documented(tag: str) -> None:
-    kind = {**MESSAGES, "join": protocol.Join, "joined": protocol.Joined}[tag]
+    kind = {**MESSAGES, **BESIDE}[tag]
     assert documented(section("link.md", f"### `{tag}`")) == list(kind.__struct_fields__)
 
 
@@ -205,6 +214,11 @@ def test_every_field_and_kind_of_an_item_is_documented() -> None:
         ("link.md", f"1 to {limits.BATCH_ENTRIES} entries of at most {limits.BATCH_BYTES // 2**20} MiB"),
         ("link.md", f"within {limits.HANDSHAKE_SECONDS} seconds"),
         ("link.md", f"every {limits.HEARTBEAT_SECONDS} seconds"),
+        ("link.md", f"good for {limits.PEER_TICKET_SECONDS} seconds"),
+        ("link.md", f"at most {limits.PEERS_OFFERED} devices"),
+        ("link.md", f"{limits.PEER_DOWNLOADS} downloads at once"),
+        ("link.md", f"{limits.PEER_HEAD_BYTES:,} bytes"),
+        ("link.md", f"{limits.PEER_LEAST_BYTES_S // 1024} KiB a second"),
         ("link.md", f"1 to {limits.MEMORY_BATCH} changes of at most {limits.MEMORY_BATCH_BYTES // 2**20} MiB"),
         ("link.md", f"{limits.MEMORY_RECORDS:,} records of at most {limits.MEMORY_BATCH_BYTES // 2**20} MiB"),
         ("memory.md", f"1 to {TEXT_CHARS:,} characters"),
