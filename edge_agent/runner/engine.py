@@ -9,8 +9,9 @@ from edge_agent.act import Hands
 from edge_agent.guard import Guard
 from edge_agent.journal import Journal
 from edge_agent.plan.planner import Planner
-from edge_agent.runner.advance import Advance, Learn, Rooms
+from edge_agent.runner.advance import Advance
 from edge_agent.runner.mail import Mail
+from edge_agent.runner.rooms import Learn, Rooms
 from edge_agent.runner.scene import playbook_of
 from edge_agent.runner.starts import Starts
 from edge_agent.runner.times import Times

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Iterator
 
 from edge_agent.runner.turn import Turn
-from shared.entries import ApprovalEscalated, ApprovalVoided, Draft, ResultRecorded
+from shared.entries import ApprovalEscalated, ApprovalVoided, Draft, ResultRecorded, StepFailed
 from shared.errors import BadInput, OutriderError, Unavailable
 from shared.playbook import Playbook, seconds
 from shared.runs import UNDO, Run, Step, moves
@@ -36,12 +36,14 @@ class Times:
 
     # --- limits -------------------------------------------------------------------------------------------------------
 
-    def overdue(self, run: Run, playbook: Playbook, step: Step, now: int) -> OutriderError | None:
-        """Why a step that has no open intent must end now, if it must."""
-        for at, error in self._limits(run, playbook, step):
+    def ends(self, turn: Turn, playbook: Playbook, step: Step, now: int) -> bool:
+        """Let a step that has no open intent fail if a limit is over; whether it did."""
+        for at, error in self._limits(turn.run, playbook, step):
             if now >= at:
-                return error
-        return None
+                said = {"message": error.message, "advice": error.advice}
+                turn.add(StepFailed(step=step.id, code=error.code), shared=said)
+                return True
+        return False
 
     def _limits(self, run: Run, playbook: Playbook, step: Step) -> Iterator[tuple[int, OutriderError]]:
         part = playbook.step(step.id.removeprefix(UNDO))
