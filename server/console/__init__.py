@@ -20,6 +20,7 @@ from server.console.editor import EditorPages
 from server.console.events import EventStream
 from server.console.failures import handlers, route_class
 from server.console.forgetting import ForgettingPages
+from server.console.importing import ImportPages
 from server.console.memory import MemoryPages
 from server.console.models import ModelPages
 from server.console.orders import OrderPages
@@ -66,6 +67,7 @@ def _router(desk: Desk) -> APIRouter:
         ApprovalPages,
         RolloutPages,
         MemoryPages,
+        ImportPages,
         DoorPages,
         ForgettingPages,
         ReplayPages,

@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 async def receive(request: Request, csrf: str, write: Callable[[bytes], None]) -> Form:
     """Read a ``multipart/form-data`` request: its one file goes to ``write`` piece by piece, in a thread; its fields
-    come back. What ``write`` raises passes through.
+    come back, the file's name among them. What ``write`` raises passes through.
 
     Raises ``Refused('console.csrf')`` and ``BadInput('console.form')``.
     """
@@ -94,6 +94,7 @@ class _Reader:
         if self._is_file:
             self._check()
             self._files += 1
+            self._fields[self._name] = options[b"filename"].decode("utf-8", "replace")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:

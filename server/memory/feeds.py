@@ -89,6 +89,16 @@ class Feeds:
         outcome = self._push(scope, incoming, by, lambda _conn: "")
         return Remembered(scope, outcome.stored, [*refused, *outcome.refused])
 
+    def weigh(self, scope: str, changes: Sequence[Change]) -> Outcome:
+        """What ``push`` would do, and nothing is done."""
+        incoming, refused = read_changes(changes)
+        with self._store.read() as conn:
+            known = self._known(conn, scope, incoming)
+            stones = _stones(conn, scope)
+        outcome = decide(wire_name(scope), incoming, known, stones, self._screener)
+        outcome.refused[:0] = refused
+        return outcome
+
     def _push(self, scope: str, incoming: Incoming, by: str, barred: Callable[[Connection], str]) -> Outcome:
         if not incoming:
             return Outcome()

@@ -125,8 +125,8 @@ class Items:
         return self.document(scope, item).item_at(version)
 
     def senders(self, scope: str, item: str) -> dict[str, tuple[str, int]]:
-        """Which device brought each change (by hash), and when (µs): what its history says of its writer proves
-        nothing, this the hub saw itself."""
+        """Which device brought each change (by hash), or ``file:USER`` for who brought it in from a file, and when
+        (µs): what its history says of its writer proves nothing, this the hub saw itself."""
         at = (MEMORY_RECORDS.c.scope == scope, MEMORY_RECORDS.c.item == item, MEMORY_RECORDS.c.data != b"")
         with self._store.read() as conn:
             rows = conn.execute(select(MEMORY_RECORDS.c.hash, MEMORY_RECORDS.c.device, MEMORY_RECORDS.c.at).where(*at))

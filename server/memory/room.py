@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from server.bus import Bus
 from server.memory import moving, status
 from server.memory.access import Access
+from server.memory.bringing import Bringing
 from server.memory.erasure import Erasure
 from server.memory.feeds import Feeds, Watcher
 from server.memory.holds import Holds
@@ -32,6 +33,7 @@ class Memory:
         self.access = Access(hublog)
         self.feeds = Feeds(hublog, bus, screener)
         self.items = Items(hublog, self.feeds)
+        self.bringing = Bringing(self.feeds, self.access)
         self.holds = Holds(hublog, bus)
         self.erasure = Erasure(hublog, self.feeds.tell)
 

@@ -58,24 +58,39 @@ def to_lines(items: Iterable[Exported]) -> Iterator[bytes]:
 def from_lines(lines: Iterable[bytes], name: str) -> Iterator[Exported]:
     """Items from JSON Lines; empty lines are passed over. Raises ``BadInput('memory.import')`` with the line of the
     file ``name``, when it gets there: whoever takes all or nothing must take all before keeping any."""
+    for _, one in each_line(lines, name):
+        if isinstance(one, BadInput):
+            raise one
+        yield one
+
+
+def each_line(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, Exported | BadInput]]:
+    """The same, line by line with its number, for whoever takes the good ones: what is wrong with a line is told in
+    its place."""
     known: set[str] = set()
     for number, line in enumerate(lines, 1):
         plain = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
         if not plain:
             continue
-        where = f"{name} line {number}"
         try:
-            found = msgspec.json.decode(plain, type=_Line)
-            chunks = tuple(unb64(change, what="a change") for change in found.changes)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise _bad(f"this is no item: {error}", where) from error
+            yield number, _read_line(plain, known, f"{name} line {number}")
         except BadInput as error:
-            raise _bad(error.message, where) from error
-        if found.form != FORM:
-            raise _bad(f"this is form {found.form}, not {FORM}", where)
-        if not found.id:
-            raise _bad("an item has no id", where)
-        yield _checked(Exported(found.id, found.item, chunks), known, where)
+            yield number, error
+
+
+def _read_line(plain: bytes, known: set[str], where: str) -> Exported:
+    try:
+        found = msgspec.json.decode(plain, type=_Line)
+        chunks = tuple(unb64(change, what="a change") for change in found.changes)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise _bad(f"this is no item: {error}", where) from error
+    except BadInput as error:
+        raise _bad(error.message, where) from error
+    if found.form != FORM:
+        raise _bad(f"this is form {found.form}, not {FORM}", where)
+    if not found.id:
+        raise _bad("an item has no id", where)
+    return _checked(Exported(found.id, found.item, chunks), known, where)
 
 
 def to_markdown(items: Iterable[Exported]) -> Iterator[str]:

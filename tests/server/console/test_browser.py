@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, Route, expect, sync_playwright
 
 from tests.server.console.conftest import copied, opened, serving
 from tests.server.console.sample_cases import WAITING
@@ -180,7 +180,7 @@ def test_axe_finds_nothing_on_the_pages_of_memory(
     for width in (1400, 390):
         desk.page.set_viewport_size({"width": width, "height": 900})
         for path in (
-            "", "?q=nowhere", "/new", "/scopes", "/forgotten", "/holds", f"/items/{disputed}?scope={SHOP}",
+            "", "?q=nowhere", "/new", "/import", "/scopes", "/forgotten", "/holds", f"/items/{disputed}?scope={SHOP}",
             f"/forget?kind=item&scope={SHOP}&item={disputed}", "/forget?kind=subject",
         ):  # fmt: skip
             inspect(desk, f"/memory{path}", found)
@@ -191,6 +191,12 @@ def test_axe_finds_nothing_on_the_pages_of_memory(
     desk.page.get_by_role("button", name="Make it").click()
     expect(desk.page.get_by_text("automerge:").first).to_be_visible()
     judge(desk.page, "the new address", found)
+    desk.go("/memory/import")
+    lines = b'{"form":1,"id":"mem_%s","item":{"kind":"note","text":"x","source":"y"}}\n{}\n' % (b"0" * 24)
+    desk.page.get_by_label("A file of items").set_input_files(FilePayload(name="x.jsonl", mimeType="", buffer=lines))
+    desk.page.get_by_role("button", name="See what it would do").click()
+    expect(desk.page.get_by_role("button", name="Bring in 1 item")).to_be_visible()
+    judge(desk.page, "what a file would do", found)
     context.close()
     assert found == {}
 

@@ -10,7 +10,9 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from server.console.importing import Waiting
 from server.embedding.index import TeamIndex
+from shared.errors import Conflict
 from shared.memory import Edit
 from shared.memory.exchange import from_lines, from_markdown
 from tests.server.console.conftest import session_csrf, signed_in
@@ -344,3 +346,73 @@ def test_forms_of_another_site_do_nothing(shop: SampleHub) -> None:
     for path in (f"/memory/items/{id}", "/memory/new", "/memory/scopes", "/memory/forget", "/memory/holds"):
         assert client.post(path, data={"csrf": "guess", "scope": SHOP}).status_code == 403, path
     assert json.dumps([view.text for view in shop.memory.items.list()]) == '["x"]'
+
+
+# --- a file -------------------------------------------------------------------------------------------------------
+
+
+def choose(client: httpx.Client, data: bytes, name: str = "items.jsonl", csrf: str = "") -> httpx.Response:
+    given = {"csrf": csrf or session_csrf(client)}
+    return client.post("/memory/import", data=given, files={"file": (name, data)})
+
+
+def ticket_of(answer: httpx.Response) -> str:
+    return "".join(re.findall(r'name="ticket" value="([^"]+)"', answer.text))
+
+
+def test_a_file_is_looked_at_before_anything_is_kept(shop: SampleHub) -> None:
+    id = note(shop, "Prices end with a full stop.")
+    omar = signed_in(shop, OMAR)
+    line = omar.get("/memory/export").content
+    data = line + line.replace(id.encode(), b"mem_" + b"0" * 24).replace(b'"note"', b'"rumour"') + b"{}\n"
+    shown = choose(omar, data)
+    assert shown.status_code == 200 and "Nothing is kept yet" in shown.text
+    assert "Here already" in shown.text and "memory.import" in shown.text and ticket_of(shown) == ""
+    new = b'---\nkind: "note"\nscope: "team/shop"\nsource: "the guide"\n---\n\nShip on <b>Mondays</b>.\n'
+    shown = choose(omar, new, "guide.md")
+    assert "guide.md has 1 item; 1 item would be brought in" in shown.text and "&lt;b&gt;Mondays" in shown.text
+    assert shop.memory.items.count() == 1
+    done = send(omar, "/memory/import/now", ticket=ticket_of(shown))
+    assert "1 item brought in from guide.md" in done.text and shop.memory.items.count() == 2
+    (made,) = [view.item for view in shop.memory.items.list() if view.item != id]
+    assert "from a file that omar brought in" in page(omar, made).text
+    again = send(omar, "/memory/import/now", ticket=ticket_of(shown))
+    assert again.status_code == 409 and "memory.import-gone" in again.text
+
+
+def test_a_file_that_waits_is_for_who_sent_it(shop: SampleHub) -> None:
+    data = b'---\nkind: "note"\nscope: "team/shop"\n---\n\nx\n'
+    omar = signed_in(shop, OMAR)
+    ticket = ticket_of(choose(omar, data))
+    assert send(signed_in(shop), "/memory/import/now", ticket=ticket).status_code == 409
+    newer = ticket_of(choose(omar, data))
+    assert send(omar, "/memory/import/now", ticket=ticket).status_code == 409, "only the newest waits"
+    assert send(omar, "/memory/import/now", ticket=newer).status_code == 200
+    assert choose(signed_in(shop, LENA), data).text.count("memory.role") == 1, "lena is no member"
+    assert shop.memory.items.count() == 1
+
+
+def test_a_file_that_does_not_fit_is_told(shop: SampleHub) -> None:
+    omar = signed_in(shop, OMAR)
+    assert "See what it would do" in omar.get("/memory/import").text
+    for data, status, said in (
+        (b"x" * (8 * 1024**2 + 1), 400, "more than 8 MB"),
+        (b"a letter", 400, "before the first item"),
+        (b"", 400, "no item"),
+    ):
+        answer = choose(omar, data)
+        assert answer.status_code == status and said in answer.text and "memory.import" in answer.text
+    assert choose(omar, b"x", csrf="guess").status_code == 403
+    assert omar.post("/memory/import/now", data={"csrf": "guess", "ticket": "x"}).status_code == 403
+
+
+def test_files_wait_a_while_and_not_too_many() -> None:
+    now = [0.0]
+    waiting = Waiting(lambda: now[0])
+    tickets = [waiting.put(f"p{n}", "x", b"x") for n in range(9)]
+    with pytest.raises(Conflict, match="memory.import-gone"):
+        waiting.take(tickets[0], "p0")
+    assert waiting.take(tickets[1], "p1").name == "x"
+    now[0] = 15 * 60.0
+    with pytest.raises(Conflict, match="memory.import-gone"):
+        waiting.take(tickets[2], "p2")
