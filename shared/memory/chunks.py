@@ -164,18 +164,24 @@ def operations(chunk: bytes) -> list[Op]:
 
 
 def references(change: ParsedChange) -> set[tuple[int, int]]:
-    """The operations that a change is about, as (counter, place of the actor: 0 is its own, then ``other_actors``):
-    objects, letters, and what is overwritten. Only for one that passed the screen: run lengths are expanded."""
-    found: set[tuple[int | None, int | None]] = set()
-    for read, counters, owners, rows in (
-        (expanded, (numbers, OBJ_CTR), OBJ_ACTOR, change.ops),
-        (summed, (differences, KEY_CTR), KEY_ACTOR, change.ops),
-        (summed, (differences, PRED_CTR), PRED_ACTOR, 0),
+    """The earlier operations that a change is about (objects, letters, and what is overwritten), as (counter, place of
+    the actor: 0 is its own, then ``other_actors``). Only for one that passed the screen: run lengths are expanded."""
+    found: set[tuple[int, int]] = set()
+    for expand, decode, counters, owners in (
+        (expanded, numbers, OBJ_CTR, OBJ_ACTOR),
+        (summed, differences, KEY_CTR, KEY_ACTOR),
+        (summed, differences, PRED_CTR, PRED_ACTOR),
     ):
-        decode, number = counters
-        counted = read(decode(change.columns.get(number, b"")), rows)
-        found |= set(zip(counted, expanded(numbers(change.columns.get(owners, b"")), rows), strict=True))
-    return {(counter, actor) for counter, actor in found if counter is not None and actor is not None}
+        if owners in change.columns:  # else all of these are the root, or a text's start
+            pairs = zip(
+                expand(decode(change.columns[counters]), 0), expanded(numbers(change.columns[owners]), 0), strict=True
+            )
+            found.update(
+                (counter, actor)
+                for counter, actor in pairs
+                if actor is not None and counter is not None and (actor or counter < change.start_op)
+            )
+    return found
 
 
 def _whole(chunk: bytes) -> bytes:

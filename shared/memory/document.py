@@ -285,7 +285,7 @@ def _write_edit(tx: core.Transaction, edit: Edit, contested: set[str]) -> None:
         _put(tx, core.ROOT, "pinned", _TRUTH, edit.pinned, again="pinned" in contested)
     if edit.text is not None:
         _edit_text(tx, edit.text, again="text" in contested)
-    fields, tags = _object_id(tx, "fields"), _object_id(tx, "tags")
+    fields, tags = (_object_id(tx.get(core.ROOT, name), name) for name in ("fields", "tags"))
     for name, value in sorted(edit.fields.items()):
         if value is not None:
             _put(tx, fields, name, _STR, value, again=f"fields/{name}" in contested)
@@ -310,7 +310,7 @@ def _put(tx: core.Transaction, at: bytes, name: str, kind: core.ScalarType, valu
 
 
 def _edit_text(tx: core.Transaction, wanted: str, *, again: bool) -> None:
-    at = _object_id(tx, "text")
+    at = _object_id(tx.get(core.ROOT, "text"), "text")
     if not again:
         for start, end, text in pieces(tx.text(at), wanted):
             # What is new first: the codec takes thirty times as long to insert behind letters that were just deleted.
@@ -329,35 +329,39 @@ def _edit_text(tx: core.Transaction, wanted: str, *, again: bool) -> None:
 def _read(document: core.Document, heads: Heads) -> Item:
     """Raises ``Tampered('memory.document')`` unless the document is an item."""
     with _guarded():
-        names = set(document.keys(core.ROOT, heads))
-        if names - {"pinned"} != _NEEDED:
+        root = _entries(document, core.ROOT, heads)
+        if root.keys() - {"pinned"} != _NEEDED:
             raise _odd("a memory item lacks a field or has one too many")
-        fields, tags = _object_id(document, "fields", heads), _object_id(document, "tags", heads)
-        marked = document.keys(tags, heads)
-        if not all(_scalar(document, tags, tag, heads, _TRUTH) for tag in marked):
+        fields = _entries(document, _object_id(root["fields"], "fields"), heads)
+        tags = _entries(document, _object_id(root["tags"], "tags"), heads)
+        if not all(_scalar(found, tag, _TRUTH) for tag, found in tags.items()):
             raise _odd("a memory item has a tag that is not set")
-        plain: dict[str, Any] = {name: _string(document, core.ROOT, name, heads) for name in STRINGS}
-        plain |= {name: _integer(document, name, heads) for name in INTEGERS}
+        plain: dict[str, Any] = {name: _string(document, root[name], name, heads) for name in STRINGS}
+        plain |= {name: _integer(root[name], name) for name in INTEGERS}
         return Item(
             **plain,
-            text=document.text(_object_id(document, "text", heads), heads),
-            fields={name: _string(document, fields, name, heads) for name in document.keys(fields, heads)},
-            tags=sorted(marked),
-            pinned="pinned" in names and _scalar(document, core.ROOT, "pinned", heads, _TRUTH),
+            text=document.text(_object_id(root["text"], "text"), heads),
+            fields={name: _string(document, found, name, heads) for name, found in fields.items()},
+            tags=sorted(tags),
+            pinned="pinned" in root and _scalar(root["pinned"], "pinned", _TRUTH),
         )
 
 
 def _cells(document: core.Document, heads: list[bytes], *, with_text: bool) -> dict[str, Cell]:
     """The fields of the item, each with what wrote it. A value that was overruled may be of any kind."""
     cells = {}
-    for name in document.keys(core.ROOT, heads):
-        found: Any = document.get(core.ROOT, name, heads)
+    for name, found in _entries(document, core.ROOT, heads).items():
         if name in ("fields", "tags") and found[0] == core.ObjType.Map:
-            for key in document.keys(found[1], heads):
-                cells[f"{name}/{key}"] = _cell(document, document.get(found[1], key, heads), heads)
+            for key, inner in _entries(document, found[1], heads).items():
+                cells[f"{name}/{key}"] = _cell(document, inner, heads)
         elif name != "text" or with_text:
             cells[name] = _cell(document, found, heads)
     return cells
+
+
+def _entries(document: core.Document, at: bytes, heads: Heads) -> dict[str, Any]:
+    """A whole map: what stands under each name, and the operation that put it there. Asking name by name is slower."""
+    return dict(zip(document.keys(at, heads), document.values(at, heads), strict=True))
 
 
 def _cell(document: core.Document, found: Any, heads: list[bytes]) -> Cell:
@@ -368,31 +372,28 @@ def _cell(document: core.Document, found: Any, heads: list[bytes]) -> Cell:
     return Cell(operation, plain if isinstance(plain, str | int) else None)
 
 
-def _string(document: core.Document, at: bytes, name: str, heads: Heads) -> str:
+def _string(document: core.Document, found: Any, name: str, heads: Heads) -> str:
     """A string. JavaScript writes its plain strings as texts."""
-    found = document.get(at, name, heads)
-    if found is not None and found[0] == core.ObjType.Text:
+    if found[0] == core.ObjType.Text:
         return str(document.text(found[1], heads))
-    return str(_scalar(document, at, name, heads, _STR))
+    return str(_scalar(found, name, _STR))
 
 
-def _integer(document: core.Document, name: str, heads: Heads) -> int:
+def _integer(found: Any, name: str) -> int:
     """An integer. JavaScript writes 0 as a float where it makes a document."""
-    value = _scalar(document, core.ROOT, name, heads, *_NUMBERS)
+    value = _scalar(found, name, *_NUMBERS)
     if isinstance(value, float) and value:
         raise _odd(f"a memory item has no proper {name}")
     return int(value)
 
 
-def _scalar(document: core.Document, at: bytes, name: str, heads: Heads, *kinds: core.ScalarType) -> Any:
-    found = document.get(at, name, heads)
-    if found is None or not isinstance(found[0], tuple) or found[0][0] not in kinds:
+def _scalar(found: Any, name: str, *kinds: core.ScalarType) -> Any:
+    if not isinstance(found[0], tuple) or found[0][0] not in kinds:
         raise _odd(f"a memory item has no proper {name}")
     return found[0][1]
 
 
-def _object_id(document: core.Document | core.Transaction, name: str, heads: Heads = None) -> bytes:
-    found = document.get(core.ROOT, name, heads)
+def _object_id(found: Any, name: str) -> bytes:
     wanted = core.ObjType.Text if name == "text" else core.ObjType.Map
     if found is None or found[0] != wanted:
         raise _odd(f"a memory item has no proper {name}")

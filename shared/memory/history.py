@@ -86,11 +86,10 @@ def _check_place(graph: Graph, clocks: Mapping[bytes, dict[bytes, int]], parsed:
 
 
 def _check_references(by_actor: Mapping[bytes, list[Known]], clock: Mapping[bytes, int], parsed: ParsedChange) -> None:
-    """Every operation that the change is about was there for its writer to see."""
+    """Every operation that the change is about was there for its writer to see. Those it made itself are older than
+    what is about them: the screen saw to that."""
     actors = [bytes.fromhex(actor) for actor in (parsed.actor, *parsed.other_actors)]
     for counter, which in references(parsed):
-        if not which and counter >= parsed.start_op:
-            continue  # one of its own, and older: the screen saw to that
         changes = by_actor.get(actors[which], [])[: clock.get(actors[which], 0)]
         place = bisect_right(changes, counter, key=lambda change: change.start_op) - 1
         if place < 0 or counter > changes[place].last_op:

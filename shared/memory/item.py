@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,7 @@ PARTS = 64  # fields, and as many tags
 STRINGS = ("kind", "scope", "source", "sensitivity", "subject")  # in the order in which a document has them
 INTEGERS = ("confidence", "valid_from", "expires_at")
 EDITED = (*(name for name in STRINGS if name != "scope"), *INTEGERS)  # an item stays in its scope
+_NO_LETTER = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of characters
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,9 +100,8 @@ def _check_texts(item: Item) -> None:
         raise _bad("a source, subject, field name or tag is empty or too long", f"keep to {NAME_CHARS} characters")
     if any(len(value) > FIELD_CHARS for value in item.fields.values()):
         raise _bad("a field is too long", f"keep to {FIELD_CHARS} characters")
-    for text in (item.text, *names, *item.fields.values()):
-        if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise _bad("a text has characters that are none", "remove NULs and broken characters")
+    if any(map(_NO_LETTER.search, (item.text, *names, *item.fields.values()))):
+        raise _bad("a text has characters that are none", "remove NULs and broken characters")
 
 
 def _bad(said: str, advice: str) -> BadInput:
