@@ -97,6 +97,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     typer.echo(f"lease     {_lease(found['lease'])}")
     for stop in found["stops"]:
         typer.echo(f"stopped   {stop['name'] or 'everything'}, by {stop['by']} ({stop['reason_code']})")
+    if found["peering"] and found["peering"]["on"]:
+        typer.echo(f"peers     {_peering(found['peering'])}")
     typer.echo(f"runs      {runs_['closed']} closed, {runs_['waiting']} waiting for a person, {runs_['held']} held")
     typer.echo(f"decided   {found['decided_alone']} alone, {found['asked']} asked, {found['denied']} denied")
     for problem in found["problems"]:
@@ -110,6 +112,12 @@ def _lease(lease: dict[str, int] | None) -> str:
     if minutes <= 0:
         return "ended: nothing can be done until the hub renews it"
     return f"{minutes / 60:.1f} h, {lease['actions_left']} actions, ${lease['value_left_cents'] / 100:,.0f} left"
+
+
+def _peering(said: dict[str, Any]) -> str:
+    if not said["address"]:
+        return "nothing is handed to other devices: the release does not let it, or the address cannot be listened on"
+    return f"models are handed to other devices at {said['address']}, {said['sent_bytes'] // 1_000_000} MB so far"
 
 
 @agent.command()

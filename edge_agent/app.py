@@ -25,28 +25,27 @@ from edge_agent.life import Life
 from edge_agent.link.client import FOR_A_PERSON, Link
 from edge_agent.link.remembering import Remembering
 from edge_agent.link.updates import Updates
+from edge_agent.local_api import serve_local
 from edge_agent.lock import Lock
 from edge_agent.memory import Memory
 from edge_agent.memory.replica import Replica
 from edge_agent.models.engine import Models
 from edge_agent.models.obtain import obtain
+from edge_agent.models.peers import PeerFinder
 from edge_agent.models.store import ModelStore
 from edge_agent.panel.given import Given
+from edge_agent.peering import PeerServer
 from edge_agent.plan.planner import Planner
 from edge_agent.releases import Releases
 from edge_agent.replay import Lender, Replays
 from edge_agent.runner import Engine, Runner, Times
-from edge_agent.secrets import Secrets
 from edge_agent.sense.inbox import Intake
 from edge_agent.sense.watching import Watching
 from edge_agent.sessions import Sessions
 from edge_agent.snapshots import Snapshots
 from edge_agent.talk import Talk
 from edge_agent.telemetry import Telemetry
-from edge_agent.tools import Tool
-from edge_agent.tools.build import build
-from edge_agent.tools.person import Confirm
-from edge_agent.tools.register import Register, Withdraw
+from edge_agent.toolbox import toolbox
 from edge_agent.troubles import Troubles
 from edge_agent.upkeep import Upkeep, drop_in_sessions, forget, forget_in_sessions, forget_sessions, tokens
 from shared.entries import Entry
@@ -55,8 +54,6 @@ from shared.keys import Envelope
 from shared.memory.bench import Bench
 from shared.memory.feed import RUN, Tombstone
 from shared.protocol import Status
-
-_PORT_S = 30.0  # before a port that was taken is tried again
 
 
 def _monotonic_us() -> int:
@@ -74,6 +71,7 @@ class Agent:
         self._config = config
         self._home = home = Home(config.home)
         self.identity: Identity = load_identity(home)
+        self._link_key = load_key(home.keys / "link.key")
         home.make()
         self._lock = Lock(home.lock)
         self._troubles = Troubles()
@@ -85,6 +83,7 @@ class Agent:
         self._open_runs()
         self._open_replays()
         self._open_link()
+        self._open_peering()
 
     # --- the rooms, each on those before it ---------------------------------------------------------------------------
 
@@ -137,6 +136,7 @@ class Agent:
             cache=config.model_cache,
             hub=self.identity.hub_url,
             rate_kb=config.model_rate_kb,
+            peers=PeerFinder(self.identity, self._link_key, lambda: self._inforce.release(), now_us),
         )
         adopting = Adopting(
             ModelStore(home.root),
@@ -153,7 +153,13 @@ class Agent:
             mended=lambda: self._troubles.clear("model."),
         )
         self._inforce = InForce(
-            self._device, self._updates, self._releases, adopting, online=lambda: self._link.up, trouble=self.trouble
+            self._device,
+            self._updates,
+            self._releases,
+            adopting,
+            online=lambda: self._link.up,
+            trouble=self.trouble,
+            mended=lambda: self._troubles.clear("release."),
         )
         self._upkeep = Upkeep(self._memory, self._sessions, self._inforce.rules, now=now_us, trouble=self.trouble)
         self._talk = Talk(
@@ -178,7 +184,7 @@ class Agent:
             newest=self._journal.newest_at,
             local=_local,
         )
-        self._hands = Hands(self._tools(), stopped=guard.stopped, now=now_us)
+        self._hands = Hands(toolbox(home, self.trouble), stopped=guard.stopped, now=now_us)
         times = Times(local=_local, monotonic=time.monotonic)
         engine = Engine(
             self._journal,
@@ -245,7 +251,7 @@ class Agent:
         )
         self._link = Link(
             self.identity,
-            load_key(self._home.keys / "link.key"),
+            self._link_key,
             self._journal,
             self._device,
             self,
@@ -255,17 +261,19 @@ class Agent:
         )
         self._life = Life(self._home.live, self._told, self.trouble)
 
-    def _tools(self) -> dict[str, Tool]:
-        """The tools of ``tools.toml``, and those every agent has."""
-        secrets = Secrets(self._home.secrets)
-        try:
-            found, troubles = build(self._home.tools, self._home.tool_state, secret=secrets.get, now=now_us)
-        except OutriderError as error:
-            found, troubles = {}, [error]
-        for trouble in troubles:
-            self.trouble(trouble)
-        own: list[Tool] = [Register(self._home.register), Withdraw(self._home.register), Confirm()]
-        return {tool.name: tool for tool in own} | found
+    def _open_peering(self) -> None:
+        self._peering = PeerServer(
+            self.identity,
+            self._link_key,
+            ModelStore(self._home.root),
+            self._config.peer_listen,
+            release=self._inforce.release,
+            trusted=lambda: not self._device.revoked,
+            rate=self._config.peer_rate_kb * 1024,
+            now=now_us,
+            changed=self._link.news.set,
+            trouble=self.trouble,
+        )
 
     # --- its life -------------------------------------------------------------------------------------------------
 
@@ -287,6 +295,7 @@ class Agent:
                     self._inforce.run(),
                     self._replays.run(),
                     self._upkeep.run(),
+                    self._peering.run(),
                 ):
                     group.create_task(work)
         finally:
@@ -304,38 +313,17 @@ class Agent:
         self._lock.release()
 
     async def _serve_api(self) -> None:
-        """For programs at this computer. An agent whose port is taken works on without it."""
-        from edge_agent.api.server import serve  # some megabytes, and some time that the log need not wait for
-        from edge_agent.panel.entrance import Panel
-
-        secrets = Secrets(self._home.secrets)
-        panel = Panel(
-            Given(
-                self._counter,
-                self._memory,
-                rules=self._inforce.rules,
-                meaning=self._talk.meaning,
-                sessions=self._sessions,
-                forget=partial(forget, self._memory, self._sessions),
-                forget_sessions=partial(forget_sessions, self._memory, self._sessions),
-                now=now_us,
-            )
+        given = Given(
+            self._counter,
+            self._memory,
+            rules=self._inforce.rules,
+            meaning=self._talk.meaning,
+            sessions=self._sessions,
+            forget=partial(forget, self._memory, self._sessions),
+            forget_sessions=partial(forget_sessions, self._memory, self._sessions),
+            now=now_us,
         )
-        while True:
-            try:
-                await serve(
-                    self._counter,
-                    self._home.root,
-                    port=self._config.api_port,
-                    hook_secret=secrets.get,
-                    now=now_us,
-                    open_metrics=self._config.open_metrics,
-                    talk=self._talk,
-                    panel=panel,
-                )
-            except OutriderError as error:
-                self.trouble(error)
-            await asyncio.sleep(_PORT_S)
+        await serve_local(self._home, self._config, self._counter, given, self._talk, self.trouble)
 
     # --- what the rooms tell each other ---------------------------------------------------------------------------
 
@@ -362,6 +350,7 @@ class Agent:
             "idle": self._runner.idle,
             "problems": self._troubles.list(),
             "model": msgspec.to_builtins(self._models.status()),
+            "peering": self._peering.status(),
         }
 
     def _about(self) -> dict[str, Any]:
@@ -382,6 +371,7 @@ class Agent:
             waiting=sum(run.status == "waiting" for run in runs),
             lease_expires_at=self._device.lease.expires_at if self._device.lease else 0,
             stops=self._device.stops.version if self._device.stops else 0,
+            peer=self._peering.address,
         )
 
     def synced(self, size: int) -> None:

@@ -59,6 +59,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         Meta(description="Another home whose models/ store is copied from before fetching, such as ~/.cache/outrider."),
     ] = None
+    peer_listen: Annotated[
+        str,
+        Meta(description="ADDRESS:PORT at which other devices may fetch models, where the release lets them."),
+    ] = ""
+    peer_rate_kb: Annotated[
+        int,
+        Meta(ge=0, description="Most KiB a second handed to other devices, all together; 0 for as fast as it goes."),
+    ] = 0
     api_port: Annotated[
         int, Meta(ge=0, le=65535, description="Port of the local API on 127.0.0.1; 0 takes any free one.")
     ] = 0

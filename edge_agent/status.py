@@ -129,6 +129,7 @@ def status(home: Home) -> dict[str, Any]:
         "sources": sources,
         "problems": live["problems"] if live else [],
         "model": live["model"] if live else None,
+        "peering": live.get("peering") if live else None,
         "rss_bytes": live["rss_bytes"] if live else 0,
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_agent.models.catalogue import KNOWN
 from edge_agent.models.fetch import Report, _silent, add_known, add_package
-from edge_agent.models.hub import SOURCE, add_from_hub
+from edge_agent.models.hub import SOURCE, Peers, add_from_hub, nobody
 from edge_agent.models.store import Installed, ModelStore, disk_error
 from shared.errors import OutriderError, Unavailable
 from shared.release import ModelRef
@@ -21,12 +21,14 @@ def obtain(
     hub: str = "",
     rate_kb: int = 0,
     report: Report = _silent,
+    peers: Peers = nobody,
 ) -> Installed:
     """Have the release's model in this home's store, its bytes checked against the release's hash.
 
     ``hub`` is the base URL for what the hub hands out itself, at ``rate_kb`` KiB a second at most (0: as fast as it
-    goes). ``cache`` is another home on this machine whose store is copied from first. Raises what fetching raises, and
-    ``Unavailable('model.no-source')`` when the release names no source that can be fetched from.
+    goes), and ``peers`` who may have it too. ``cache`` is another home here whose store is copied from first.
+    Raises what fetching raises, and ``Unavailable('model.no-source')`` when the release names no source that can be
+    fetched from.
     """
     store = ModelStore(home)
     try:
@@ -37,7 +39,7 @@ def obtain(
     if cache is not None and (copied := _copy(ModelStore(cache.expanduser()), store, model.sha256)) is not None:
         return copied
     if model.source == SOURCE and hub:
-        return add_from_hub(store, hub, model, rate_kb=rate_kb, report=report)
+        return add_from_hub(store, hub, model, rate_kb=rate_kb, report=report, peers=peers)
     for known in KNOWN:
         if known.sha256 == model.sha256:
             return add_known(store, known, report=report)

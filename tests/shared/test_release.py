@@ -128,8 +128,10 @@ GOLDEN = {
     ),
     "ticket": (
         TICKET,
-        '{"address":"192.168.1.20:8401","asker":"d2","asker_key":"rwaj4ykXFOTzVsGcmxXNGVHsbmZiqne+B1R/KJODNB0=","device":"d1",'
-        '"expires_at":1790000600000000,"key":"K8KACzMW4Akgn/11fasZzPCuhLx66QZU4egXEtJw9lM=","sha256":"' + "ab" * 32 + '"}',
+        '{"address":"192.168.1.20:8401","asker":"d2","asker_key":"rwaj4ykXFOTzVsGcmxXNGVHsbmZiqne+B1R/KJODNB0=",'
+        '"device":"d1","expires_at":1790000600000000,"key":"K8KACzMW4Akgn/11fasZzPCuhLx66QZU4egXEtJw9lM=","sha256":"'
+        + "ab" * 32
+        + '"}',
         "lVzvPQ9E6xLt/KVsmTzLqEn+FcqMYhmxMXAHfbP4+INc34wuSSqWRVceZPWEbtr1pwRxzrH6M9RX6rzddO3UDw==",
     ),
 }
