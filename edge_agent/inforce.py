@@ -20,7 +20,7 @@ _CONFIRM_US = 24 * 3600 * 1_000_000
 
 
 class InForce:
-    """``adopting`` sees to the release's models."""
+    """``adopting`` sees to the release's models. ``mended``: the hub has confirmed the release in force."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class InForce:
         *,
         online: Callable[[], bool],
         trouble: Callable[[OutriderError], None],
+        mended: Callable[[], None],
     ) -> None:
         self._device = device
         self._updates = updates
@@ -38,6 +39,7 @@ class InForce:
         self._adopting = adopting
         self._online = online
         self._trouble = trouble
+        self._mended = mended
 
     # --- what the rooms ask ---------------------------------------------------------------------------------------
 
@@ -73,6 +75,7 @@ class InForce:
             release = self.release()
             if release is not None:
                 await self.use(release)
+                await self._check_root()
         except OutriderError as error:
             self._trouble(error)
 
@@ -96,6 +99,11 @@ class InForce:
             return
         if now_us() - await asyncio.to_thread(self._updates.confirmed_at) > _CONFIRM_US:
             await self._releases.fetch(installed.release)
+            self._mended()
+            await self._check_root()
+
+    async def _check_root(self) -> None:
+        await asyncio.to_thread(self._updates.check_root, now_us())
 
     def close(self) -> None:
         """Give up what is under way."""

@@ -35,12 +35,15 @@ def add_to(hub: typer.Typer, release: typer.Typer) -> None:
 
 @root.command("show")
 def root_show(home: Home = None, as_json: Json = False) -> None:
-    """Show whose keys count for what, and until when."""
+    """Show whose keys count for what, until when, and what has to be renewed soon."""
     found = _do(home, "show")
     lines = [f"root, version {found['version']}"]
     for role, given in found["roles"].items():
         names = ", ".join(f"{key['name'] or 'the hub'} {key['fingerprint']}" for key in given["keys"])
         lines.append(f"  {role:9} {given['threshold']} of {names}; until {given['expires']}")
+    for one in found["ending"]:
+        ends = "ended" if one["level"] == "over" else "ends"
+        lines.append(f"the signature of {one['what']} {ends} {one['expires']}\n  → {one['advice']}")
     show(as_json, found, "\n".join(lines))
 
 

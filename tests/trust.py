@@ -51,3 +51,8 @@ def signed(releases: Releases, proposal: Proposal, *people: Person) -> int:
 
 def change_root(releases: Releases, change: RootChange, *people: Person) -> int:
     return signed(releases, releases.offer_root(change, "eve"), *people)
+
+
+def expiries(releases: Releases) -> dict[str, int]:
+    """When each role's signature ends (microseconds since 1970 UTC)."""
+    return {role: given["ends_at"] for role, given in releases.trust()["roles"].items()}

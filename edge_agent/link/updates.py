@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from tuf.api.exceptions import DownloadHTTPError, LengthOrHashMismatchError, RepositoryError
-from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]  # exported, in a way mypy cannot follow
+from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]  # exported, but mypy cannot see
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig  # type: ignore[attr-defined]  # the same
 
 from edge_agent.identity import sync_folder, write_file
@@ -130,6 +130,18 @@ class Updates:
         or ``OFFLINE_DAYS`` will run out on a device that was never away.
         """
         return self._proof().at if (self._trust / "proof.json").exists() else 0
+
+    def check_root(self, now: int) -> None:
+        """Whether the root that this device trusts still lasts: without a next one it can take nothing new. Raises
+        ``Unavailable('release.root-ending')`` a month before, if the hub had no newer one so far."""
+        ends = int(self._newest_root().expires.timestamp())
+        if ends - now // 1_000_000 < limits.EXPIRY_WARN_DAYS[0] * _DAY_US // 1_000_000:
+            raise Unavailable(
+                "release.root-ending",
+                f"the root of trust ends on {datetime.fromtimestamp(ends, UTC):%Y-%m-%d}",
+                advice="tell the hub's administrator: the holders of its root keys sign the next one, as "
+                "`outrider hub root show` says",
+            )
 
     def cached(self, number: int, now: int) -> Release:
         """Release ``number`` as installed, verified again from the root down without the hub.
@@ -292,6 +304,12 @@ class Updates:
 
     def _enrolment(self) -> _Enrolment:
         return _load(self._trust / "enrolment.json", _Enrolment, "join a hub first: `outrider agent join URL TOKEN`")
+
+    def _newest_root(self) -> Root:
+        """Of the last complete fetch; before the first, the enrolment's."""
+        roots = self._proof().roots if (self._trust / "proof.json").exists() else {}
+        newest = roots[max(roots)] if roots else self._enrolment().root
+        return Metadata[Root].from_bytes(newest.encode()).signed
 
     def _cache(self, enrolment: _Enrolment) -> Path:
         return self._trust / f"metadata-{hex_sha256(enrolment.root.encode())[:16]}"

@@ -51,6 +51,7 @@ class OrderPages:
             request, "attention.html", person, counts=counts, found=found, coming=coming, words=words, may=may,
             reconcile=await run_in_threadpool(self._desk.services.reconcile.waiting),
             drifted=await run_in_threadpool(self._desk.services.replays.drifted),
+            ending=await run_in_threadpool(self._desk.services.releases.ending),
         )  # fmt: skip
 
     def _coming(self, needing: Needing) -> dict[str, OrderView]:
@@ -71,6 +72,7 @@ class OrderPages:
         await self._desk.person(request)
         counts = await run_in_threadpool(self._record.attention)
         number = sum(counts.values()) + await run_in_threadpool(self._desk.services.reconcile.waiting)
+        number += len(await run_in_threadpool(self._desk.services.releases.ending))
         html = self._desk.fragment("badge.html", None, number=number, what="need attention")
         return HTMLResponse(html)
 

@@ -14,10 +14,12 @@ from server.console.desk import Desk
 
 if TYPE_CHECKING:
     from server.devices import DeviceView
-    from server.ingest import Record, RunView
+    from server.ingest import Day, Record, RunView
 
 PROBLEMS_SHOWN = 5
 LATEST = 1_000  # runs that the figures are about
+DAYS = 14  # that the bars are about
+KINDS = {"alone": "Done alone", "asked": "Asked a person", "denied": "Denied", "other": "Other"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,28 @@ def slices(by_label: dict[str, int], runs: int) -> list[Slice]:
         parts.append(Slice(label, number, start, width))
         start += width
     return parts
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A day as a bar that stands on its ground: ``parts`` are kind, upper edge and height, in runs, where the busiest
+    day is the whole height."""
+
+    day: Day
+    parts: list[tuple[str, int, int]]
+
+
+def bars(days: list[Day]) -> list[Bar]:
+    edge = max(day.runs for day in days)
+    found = []
+    for day in days:
+        top, parts = edge, []
+        for kind in KINDS:
+            if number := getattr(day, kind):
+                top -= number
+                parts.append((kind, top, number))
+        found.append(Bar(day, parts))
+    return found
 
 
 @dataclass(frozen=True)
@@ -89,11 +113,14 @@ class OverviewPage:
         devices = await run_in_threadpool(services.devices.list)
         counts = await run_in_threadpool(services.record.counts)
         waiting = await run_in_threadpool(services.approvals.waiting)
+        days = await run_in_threadpool(services.record.days, DAYS)
         return self._desk.page(
             request,
             "overview.html",
             person,
             devices=devices,
+            bars=bars(days),
+            kinds=KINDS,
             active=[device for device in devices if device.state == "active"],
             problems=problems(devices),
             counts=counts,
@@ -103,4 +130,5 @@ class OverviewPage:
             slices=slices(counts.by_label, counts.runs),
             lanes=await run_in_threadpool(self._desk.catalogue.lanes),
             recent=await run_in_threadpool(recently, services.record),
+            ending=await run_in_threadpool(services.releases.ending),
         )

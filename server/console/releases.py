@@ -41,14 +41,16 @@ class ReleasePages:
 
     async def _index(self, request: Request, person: Person, failure: OutriderError | None = None) -> Response:
         from server.authoring import may_author
+        from server.releases.expiry import WHAT, ending
 
         published = await run_in_threadpool(self._room.published, SHOWN)
         waiting = [one for one in await run_in_threadpool(self._releases.proposals) if one.state == "open"]
         devices = [one for one in await run_in_threadpool(self._desk.services.devices.list) if one.state == "active"]
         told = describe(failure) if failure is not None else None
+        trust = await run_in_threadpool(self._releases.trust)
         return self._desk.page(
             request, "releases.html", person, told.status if told else 200, failure=told, published=published,
-            waiting=waiting, writes=may_author(person.roles), shown=SHOWN,
+            waiting=waiting, trust=trust, ending=ending(trust), what=WHAT, writes=may_author(person.roles), shown=SHOWN,
             runs={release.number: sum(one.release == release.number for one in devices) for release in published},
         )  # fmt: skip
 

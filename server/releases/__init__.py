@@ -1,8 +1,8 @@
 """Releases: what the hub signs and every agent obeys. Spec page: ``shared/spec/release.md``.
 
 ``workspace`` reads the folder people edit, ``repository`` keeps the signed TUF repository (``state`` in memory,
-``ceremony`` who may sign), ``proposals`` what waits for people's signatures; ``publisher`` joins them and is the room's
-face.
+``ceremony`` who may sign, ``expiry`` when that ends), ``proposals`` what waits for people's signatures; ``publisher``
+joins them and is the room's face.
 """
 
 from __future__ import annotations

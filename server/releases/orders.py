@@ -26,7 +26,7 @@ def carry_out(releases: Releases, order: TrustOrder, by: str) -> dict[str, Any]:
     """Do it; JSON-plain values to show. Raises what ``Releases`` raises, ``BadInput('trust.order')`` for none."""
     match order.act:
         case "show":
-            return releases.trust()
+            return releases.trust() | {"ending": releases.ending()}
         case "offer":
             proposal = releases.offer_root(order.change, by)
             return _told(proposal) | {"offer": proposal.offer.data().decode()}

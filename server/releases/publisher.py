@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from server.releases.ceremony import RootChange
+from server.releases.expiry import ending
 from server.releases.keys import KeyFolder
 from server.releases.proposals import KEPT_US, Proposal, Proposals
 from server.releases.repository import Repository
@@ -216,14 +217,19 @@ class Releases:
 
     def trust(self) -> dict[str, Any]:
         """Whose keys count, JSON-plain: ``version`` of the root, and for each of the ``roles`` its ``threshold``,
-        ``keys`` (``name``, empty for the hub's own, and ``fingerprint``) and ``expires`` (ISO 8601, UTC)."""
+        ``keys`` (``name``, empty for the hub's own, and ``fingerprint``), ``by_people``, and its end: ``expires`` (ISO
+        8601, UTC), ``ends_at`` (microseconds since 1970 UTC), ``level`` (empty, or ``soon``, ``urgent``, ``over``) and
+        ``advice``, who must do what, where there is a level."""
         with self._lock:
             return self._repository.trust()
 
-    def expiries(self) -> dict[str, int]:
-        """When each role's signature ends (microseconds since 1970 UTC). Only ``root`` needs a person to renew it."""
-        with self._lock:
-            return self._repository.expiries()
+    def ending(self) -> list[dict[str, Any]]:
+        """What has to be renewed soon, nearest end first: roles as ``trust`` tells them, with ``role`` and ``what``.
+        Empty where there is no repository that could be read: who signs or publishes is told that."""
+        try:
+            return ending(self.trust())
+        except OutriderError:
+            return []
 
     # --- within -------------------------------------------------------------------------------------------------
 

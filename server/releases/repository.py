@@ -30,7 +30,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf builds its _
     Timestamp,
 )
 
-from server.releases import ceremony, durable
+from server.releases import ceremony, durable, expiry
 from server.releases.keys import KeyFolder
 from server.releases.state import HASHES, LIFETIME, LISTS, PATHS, RENEW_AFTER, State, payload, unsigned, version_of
 from shared.codec import hex_sha256
@@ -155,9 +155,9 @@ class Repository:
         return self._load().by_people(role)
 
     def people_are_due(self) -> bool:
-        """Whether people should sign the list of releases anew, though nothing changed."""
+        """Whether people should sign the list of releases or of models anew, though nothing changed."""
         state = self._load()
-        return state.by_people("policy") and self._due("policy", state.lists["policy"].signed)
+        return any(state.by_people(role) and self._due(role, state.lists[role].signed) for role in PATHS)
 
     def refresh(self) -> bool:
         """Sign anew what has used a third of its life; True if anything was signed. Call it on start and hourly."""
@@ -178,8 +178,14 @@ class Repository:
 
     def trust(self) -> dict[str, Any]:
         """See ``Releases.trust``."""
-        state = self._load()
-        return {"version": state.root.version, "roles": state.told()}
+        state, now = self._load(), self._clock()
+        told = state.told()
+        for role, given in told.items():
+            people = given["by_people"]
+            names = [key["name"] or key["fingerprint"] for key in given["keys"]]
+            given["level"] = expiry.level(role, given["ends_at"] - now, by_people=people)
+            given["advice"] = expiry.advice(role, given["threshold"], names, by_people=people) if given["level"] else ""
+        return {"version": state.root.version, "roles": told}
 
     def signers(self) -> dict[str, str]:
         """Role to how many of which fingerprints must sign for it."""
@@ -197,11 +203,6 @@ class Repository:
             "snapshot": state.snapshot.signed.version,
             "targets": state.lists["targets"].signed.version,
         }
-
-    def expiries(self) -> dict[str, int]:
-        """When each role's signature ends, in microseconds since 1970 UTC."""
-        state = self._load()
-        return {role: int(each.expires.timestamp()) * 1_000_000 for role, each in state.signed.items()}
 
     def listed(self) -> dict[str, str]:
         """Every target path of the policy role, with its hex SHA-256. Read once for each timestamp."""

@@ -78,7 +78,7 @@ class State:
         return {"root": self.root} | lists | {"snapshot": self.snapshot.signed, "timestamp": self.timestamp.signed}
 
     def told(self) -> dict[str, dict[str, Any]]:
-        """Whose keys count for each role, and until when, in plain values."""
+        """Whose keys count for each role, and until when (ISO 8601, and microseconds since 1970 UTC), plain."""
         found = {}
         for role, signed in self.signed.items():
             delegator = self.delegator(role)
@@ -87,7 +87,9 @@ class State:
             found[role] = {
                 "threshold": given.threshold,
                 "keys": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in keys],
+                "by_people": role == "root" or self.by_people(role),
                 "expires": signed.expires.isoformat(),
+                "ends_at": int(signed.expires.timestamp()) * 1_000_000,
             }
         return found
 

@@ -13,7 +13,7 @@ from server.releases.workspace import POLICY
 from shared.offer import read_offer, sign_offer
 from tests.server.console.conftest import csrf_in, session_csrf, signed_in
 from tests.server.console.sample_hub import LENA, OMAR, SampleHub
-from tests.trust import Person, change_root, quorum, root_keepers
+from tests.trust import Person, change_root, quorum, root_keepers, signed
 
 BELOW = "context.confidence < 900"
 BOOK = "playbooks/permit-triage.yaml"
@@ -189,6 +189,23 @@ def test_where_people_sign_a_release_waits_for_their_signatures(authored: Sample
     done = post(client, "/releases", act="complete", proposal=waiting.id)
     assert done.headers["location"] == f"/releases/{waiting.number}?published=1"
     assert authored.releases.current() == waiting.number == authored.authoring.need().release
+
+
+def test_signatures_that_end_are_told_where_people_look(authored: SampleHub) -> None:
+    client, keepers = signed_in(authored), root_keepers(authored.store.home)
+    there = ("/", "/attention", "/releases")
+    assert not any("The signature of" in client.get(path).text for path in there)
+    assert "renews it by itself" in client.get("/releases").text
+    authored.agent("dora")  # without a device the overview says how to get one, and no more
+    authored.clock.step(1090 * 24 * 3600 * 1_000_000)  # the root lasts three years
+    authored.releases.refresh_timestamp()
+    client = signed_in(authored)
+    for path in there:
+        html = client.get(path).text
+        assert "The signature of the root of trust ends" in html and "hub root offer" in html, path
+    assert "1" in client.get("/attention/badge").text
+    signed(authored.releases, authored.releases.offer_root(RootChange(), "maria"), *keepers[:2])
+    assert not any("The signature of" in client.get(path).text for path in there)
 
 
 def test_versions_and_releases_stay_readable_and_come_back(authored: SampleHub) -> None:

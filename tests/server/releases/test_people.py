@@ -21,7 +21,7 @@ from shared.entries import OfferSigned, ReleasePublished, RootChanged
 from shared.errors import BadInput, Conflict, Refused, Tampered, Unavailable
 from shared.offer import Signature, read_offer, sign_offer
 from tests.server.test_releases import DAY, MODEL, T0, Hub, Killed, device, die_at, refused
-from tests.trust import Person, change_root, quorum, root_keepers, signed
+from tests.trust import Person, change_root, expiries, quorum, root_keepers, signed
 
 ALICE, BOB, CAROL, EVE = (Person(name) for name in ("alice", "bob", "carol", "eve"))
 
@@ -178,17 +178,17 @@ def test_people_for_models_too(hub: Hub, agent: Updates, keepers: list[Person]) 
 
 def test_the_list_that_people_signed_is_not_renewed_by_the_hub(hub: Hub, agent: Updates, keepers: list[Person]) -> None:
     by_people(hub, keepers, ALICE, BOB)
-    before = hub.releases.expiries()
+    before = expiries(hub.releases)
     for _ in range(60):
         hub.now += int(2.5 * DAY)
         hub.releases.refresh_timestamp()
-    after = hub.releases.expiries()
+    after = expiries(hub.releases)
     assert after["policy"] == before["policy"] and after["model"] > before["model"]
     assert agent.fetch(1, hub.now).number == 1
     candidate = read_workspace(hub.workspace)
     proposal = hub.releases.propose(candidate, "eve")  # unchanged: it is time to sign anew
     assert agent.fetch(signed(hub.releases, proposal, ALICE, BOB), hub.now).number == hub.releases.current()
-    assert hub.releases.expiries()["policy"] > after["policy"]
+    assert expiries(hub.releases)["policy"] > after["policy"]
     refused(Conflict, "release.unchanged", hub.releases.propose, candidate, "eve")
 
 
@@ -211,7 +211,7 @@ def test_the_root_is_renewed_without_its_keys_coming_back(hub: Hub, agent: Updat
     assert proposal.missing == {"root": 2, "targets": 2}
     assert signed(hub.releases, proposal, *keepers[1:]) == 2
     assert agent.fetch(1, hub.now).number == 1
-    assert min(hub.releases.expiries()[role] for role in ("root", "targets")) > T0 + 2000 * DAY
+    assert min(expiries(hub.releases)[role] for role in ("root", "targets")) > T0 + 2000 * DAY
     hub.touch()
     assert agent.fetch(hub.again().publish("eve"), hub.now).number == 2
 
