@@ -6,7 +6,10 @@ that something changed. Cards that stay are left alone, so what someone is typin
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 CARDS = 30  # shown at once; the rest follow as these are answered
 RECENT = 12
+MANY = 5  # from so many on, choosing among them is worth its place
 ANSWERS = ("approve", "deny", "correct")
 
 
@@ -43,6 +47,32 @@ def check_answer(form: Form) -> tuple[str, str, dict[str, str], int]:
     return answer, reason, corrections if answer == "correct" else {}, seconds if answer == "approve" else 0
 
 
+@dataclass(frozen=True)
+class Pick:
+    """Which of the waiting questions somebody wants to see: all, or those about ``what`` or of ``device``."""
+
+    what: str = ""
+    device: str = ""
+
+    def fits(self, view: ApprovalView) -> bool:
+        return self.what in ("", _about(view)) and self.device in ("", view.device)
+
+    def query(self, **changes: str) -> str:
+        picked = replace(self, **changes)
+        chosen = {name: text for name, text in vars(picked).items() if text}
+        return f"?{urlencode(chosen)}" if chosen else ""
+
+
+def read_pick(request: Request) -> Pick:
+    asked = request.query_params
+    return Pick(asked.get("what", "")[:200], asked.get("device", "")[:200])
+
+
+def _about(view: ApprovalView) -> str:
+    """What is recommended or asked, as cases of one sort have it in common."""
+    return view.label or ("A question" if view.question else view.tool)
+
+
 class ApprovalPages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -62,13 +92,13 @@ class ApprovalPages:
         person = await self._desk.person(request)
         answered = request.query_params.get("answered", "")
         flash = await self._found(answered) if answered else None
-        board = await self._board()
+        board = await self._board(read_pick(request))
         return self._desk.page(request, "approvals.html", person, flash=flash, **board)
 
     async def board(self, request: Request) -> Response:
         """The waiting and the recent, for the page to swap in."""
         person = await self._desk.person(request)
-        return self._fragment(person, None, await self._board())
+        return self._fragment(person, None, await self._board(read_pick(request)))
 
     async def badge(self, request: Request) -> Response:
         """How many wait, for the menu."""
@@ -103,7 +133,7 @@ class ApprovalPages:
             return await self._refused(request, person, approval, error)
         if is_htmx(request):
             view = await run_in_threadpool(self._approvals.get, approval)
-            return self._fragment(person, view, await self._board())
+            return self._fragment(person, view, await self._board(read_pick(request)))
         return RedirectResponse(f"/approvals?answered={approval}", status_code=303)
 
     async def _refused(self, request: Request, person: Person, approval: str, error: OutriderError) -> Response:
@@ -115,17 +145,22 @@ class ApprovalPages:
             html = self._desk.fragment("failure_fragment.html", person, failure=failure)
             headers = {"HX-Retarget": f"#error-{approval}", "HX-Reswap": "innerHTML"}
             return HTMLResponse(html, failure.status, headers=headers)
-        return self._fragment(person, None, await self._board(), failure=failure)
+        return self._fragment(person, None, await self._board(read_pick(request)), failure=failure)
 
     # --- parts ---
 
-    async def _board(self) -> dict[str, Any]:
+    async def _board(self, pick: Pick) -> dict[str, Any]:
         waiting = await run_in_threadpool(self._approvals.waiting)
         recent = await run_in_threadpool(self._approvals.recent, RECENT)
-        shown = sorted(waiting, key=lambda view: view.asked_at)[:CARDS]
+        picked = [view for view in waiting if pick.fits(view)]
+        shown = sorted(picked, key=lambda view: view.asked_at)[:CARDS]
         books = {view.playbook for view in [*shown, *recent]}
         words = {book: await run_in_threadpool(self._desk.catalogue.wording, book) for book in books}
-        return {"shown": shown, "total": len(waiting), "recent": recent, "words": words}
+        return {
+            "shown": shown, "total": len(picked), "everything": len(waiting), "recent": recent, "words": words,
+            "pick": pick, "many": len(waiting) >= MANY, "abouts": Counter(map(_about, waiting)).most_common(),
+            "devices": Counter((view.device, view.device_name) for view in waiting).most_common(),
+        }  # fmt: skip
 
     async def _found(self, approval: str) -> ApprovalView | None:
         try:

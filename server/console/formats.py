@@ -19,10 +19,18 @@ from shared.formats import value as value
 from shared.formats import when as when
 from shared.formats import words as words
 
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
 
 def clock_time(at: int) -> str:
     """The time of day, to the millisecond, in UTC."""
     return f"{moment(at):%H:%M:%S}.{at % SECOND // 1000:03d}"
+
+
+def day(at: int) -> str:
+    """A day in UTC: ``Mon 23``."""
+    told = moment(at)
+    return f"{_WEEKDAYS[told.weekday()]} {told.day}"
 
 
 def took(us: int) -> str:

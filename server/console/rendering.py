@@ -67,6 +67,7 @@ def environment(services: Services) -> jinja2.Environment:
         clock_time=formats.clock_time,
         context_name=formats.context_name,
         count=formats.count,
+        day=formats.day,
         exact=formats.exact,
         iso=formats.iso,
         sentence=formats.sentence,

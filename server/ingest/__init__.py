@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from server.ingest.accept import Ingest
 from server.ingest.record import Record
-from server.ingest.views import Counts, Need, Needing, RunView, Story, StoryEntry
+from server.ingest.views import Counts, Day, Need, Needing, RunView, Story, StoryEntry
 
-__all__ = ["Counts", "Ingest", "Need", "Needing", "Record", "RunView", "Story", "StoryEntry"]
+__all__ = ["Counts", "Day", "Ingest", "Need", "Needing", "Record", "RunView", "Story", "StoryEntry"]

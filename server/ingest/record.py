@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, func, select, tuple_
+from sqlalchemy import Connection, FromClause, Row, Select, and_, case, exists, func, select, tuple_
 
 from server.ingest.needs import needs
-from server.ingest.views import Counts, Needing, RunView, Story, StoryEntry
+from server.ingest.views import Counts, Day, Needing, RunView, Story, StoryEntry
 from server.store import Store
 from server.store.tables import APPROVALS, BODIES, CHECKPOINTS, DEVICES, ENTRIES, RUNS
 from shared import entries as e
@@ -24,6 +24,7 @@ _MOST = 500
 _STORY = 400  # entries of one run that are shown at once
 _CHILDREN = 50
 _KEPT = 128  # folded runs
+_DAY = 86_400_000_000  # µs
 
 
 class Record:
@@ -129,6 +130,24 @@ class Record:
                 by_planner=_tally(conn, RUNS.c.planner),
                 attention=_tally(conn, RUNS.c.attention),
             )
+
+    def days(self, number: int) -> list[Day]:
+        """The last ``number`` days and how their runs were decided, the oldest first and today last."""
+        last = self._clock() // _DAY
+        first = last - number + 1
+        kind = case(
+            (RUNS.c.approval != "", "asked"),
+            (RUNS.c.outcome == "done", "alone"),
+            (RUNS.c.outcome == "denied", "denied"),
+            else_="other",
+        )
+        day = RUNS.c.opened_at // _DAY
+        counted = select(day, kind, func.count()).where(RUNS.c.opened_at >= first * _DAY).group_by(day, kind)
+        found: dict[int, dict[str, int]] = {}
+        with self._store.read() as conn:
+            for at, name, runs in conn.execute(counted):
+                found.setdefault(at, {})[name] = runs
+        return [Day(at * _DAY, **found.get(at, {})) for at in range(first, last + 1)]
 
 
 def _how_many(rows: FromClause) -> Select[Any]:

@@ -99,6 +99,22 @@ class Needing:
 
 
 @dataclass(frozen=True)
+class Day:
+    """The runs opened on one day, in UTC, that begins at ``at``: done ``alone``, ``asked`` about, ``denied`` by the
+    policy, and all ``other``."""
+
+    at: int
+    alone: int = 0
+    asked: int = 0
+    denied: int = 0
+    other: int = 0
+
+    @property
+    def runs(self) -> int:
+        return self.alone + self.asked + self.denied + self.other
+
+
+@dataclass(frozen=True)
 class Counts:
     """Totals over all devices. ``open`` runs are not closed, ``waiting`` questions can be answered, ``attention``
     counts runs by what they need a person for. How actions were judged: ``alone`` (allowed unattended), ``asked``,

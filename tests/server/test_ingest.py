@@ -111,6 +111,10 @@ def test_counts_say_how_actions_were_judged(rooms: Rooms) -> None:
     assert (counts.runs, counts.open, counts.waiting, counts.entries) == (4, 2, 1, device.size)
     assert (counts.alone, counts.asked, counts.denied, counts.judged) == (2, 1, 1, 4)
     assert counts.by_label == {"counter": 4}
+    days = rooms.record.days(3)
+    assert [day.runs for day in days] == [0, 0, 4]
+    assert (days[2].alone, days[2].asked, days[2].denied, days[2].other) == (2, 1, 0, 1)  # the denied one is still open
+    assert days[2].at <= rooms.clock() < days[2].at + 86_400_000_000
 
 
 def test_runs_are_listed_newest_first_filtered_and_continued(rooms: Rooms) -> None:

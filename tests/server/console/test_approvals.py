@@ -163,6 +163,10 @@ def test_many_wait_and_the_page_stays_short(busy: SampleHub) -> None:
     assert html.count("data-card") == 30
     assert f"{len(WAITING) + 40 - 30} more questions will follow" in html
     assert f'<span class="count">{len(WAITING) + 40}</span>' in html
+    some = signed_in(busy).get("/approvals?what=Plan+review")
+    assert f">Plan review <span>{some.text.count('data-card')}</span>" in some.text
+    assert 0 < some.text.count("data-card") < len(WAITING) and "/answer?what=Plan+review" in some.text
+    assert "None of these waits any more" in signed_in(busy).get("/approvals?what=nothing").text
 
 
 # --- several people, and answers that cover more --------------------------------------------------------------------
