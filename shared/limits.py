@@ -86,6 +86,7 @@ MEMORY_RECORDS = 1_024  # records in one answer
 MEMORY_SCOPES = 256  # scopes that one device may have
 MEMORY_ITEM_CHANGES = 20_000  # changes of one item,
 MEMORY_ITEM_BYTES = 16 * 1024 * 1024  # and their bytes
+MEMORY_ITEM_HEADS = 64  # changes of one item not merged yet; well below MEMORY_CHANGE_DEPS, so that one edit can
 MEMORY_SCOPE_BYTES = 4 * 1024 * 1024 * 1024  # changes of one scope
 MEMORY_IMPORT_BYTES = 8 * 1024 * 1024  # a file of items that is brought in at the console,
 MEMORY_IMPORT_ITEMS = 5_000  # and its items

@@ -18,6 +18,7 @@ from shared.memory.verdict import Probe, Task, Verdict
 ERASED = "memory.erased"
 OTHER_SCOPE = "memory.other-scope"
 ITEM_FULL = "memory.item-full"
+FORKED = "memory.forked"
 _DEFLATED = 2  # the type of a chunk, behind magic and checksum
 
 
@@ -172,6 +173,8 @@ def _begun(chunks: Iterable[bytes]) -> list[int]:
 def _unwelcome(scope: str, probe: Probe, first_at: int, stones: Sequence[Tombstone]) -> str:
     if probe.item.scope != scope:
         return OTHER_SCOPE
+    if len(probe.heads) > limits.MEMORY_ITEM_HEADS:
+        return FORKED
     return ERASED if any(covers(stone, probe.item.subject, first_at) for stone in stones) else ""
 
 

@@ -24,7 +24,7 @@ ROLES = (READER, WRITER, STEWARD)
 ITEM, SUBJECT, SCOPE, RUN = "item", "subject", "scope", "run"
 FORGETTING = (ITEM, SUBJECT, SCOPE, RUN)
 # Codes of changes that the hub may take another time; all others will be refused again.
-LATER = frozenset({"memory.early", "memory.incomplete", "memory.full", "memory.role", "memory.scope"})
+LATER = frozenset({"memory.early", "memory.incomplete", "memory.forked", "memory.full", "memory.role", "memory.scope"})
 
 _MEM = re.compile(r"mem_[0-9a-f]{24}")
 _TMB = re.compile(r"tmb_[0-9a-f]{24}")

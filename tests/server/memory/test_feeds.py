@@ -213,6 +213,33 @@ def test_a_full_item_and_a_full_scope(room: Room, monkeypatch: pytest.MonkeyPatc
     assert codes(room, laptop, laptop.note("z")) == ["memory.full"]
 
 
+def test_an_item_has_only_so_many_edits_that_nobody_merged(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    laptop, other = room.join("laptop", "mara"), room.join("other", "mara")
+    name = laptop.note("x")
+    room.store_all(laptop, name)
+    begun = list(laptop.chunks[name])
+    monkeypatch.setattr(limits, "MEMORY_ITEM_HEADS", 3)
+    apart = []
+    for n in range(4):
+        document = Document.load(begun, secrets.token_bytes(16))
+        apart.append(document.edit(Edit(add_tags=[f"t{n}"]), at=laptop.clock(), by="a"))
+    forks = [chunk for chunk in apart if chunk is not None]
+    done = room.memory.remember(laptop.id, Remember("person", [change(name, chunk) for chunk in forks]))
+    assert done.stored == [] and {one.code for one in done.refused} == {"memory.forked"}
+    sound = laptop.note("y")
+    done = room.memory.remember(
+        laptop.id, Remember("person", [*laptop.all(sound), *(change(name, c) for c in forks[:3])])
+    )
+    assert len(done.stored) == 4 and done.refused == []
+    waits = Remember("person", [change(name, forks[3])])
+    assert [one.code for one in room.memory.remember(laptop.id, waits).refused] == ["memory.forked"]
+    other.chunks[name] = [*begun, *forks[:3]]
+    other.edit(name, Edit(text="All of them."))
+    room.store_all(other, name)
+    assert room.memory.remember(laptop.id, waits).refused == []
+    assert room.memory.items.get("person/mara", name).tags == ["t0", "t1", "t2", "t3"]
+
+
 # --- order --------------------------------------------------------------------------------------------------------
 
 
