@@ -1,5 +1,5 @@
 """Values as people read them, wherever there are pages: times, money, shares, numbers, names. Pure functions; no HTML
-is made here except ``when``.
+is made here except by ``when`` and ``prose``.
 
 Times are microseconds since 1970 UTC, money is cents, shares are permille.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 SECOND = 1_000_000
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -98,6 +98,14 @@ def sentence(text: str) -> str:
         return ""
     first = text[:1] if "://" in text.partition(" ")[0] else text[:1].upper()
     return first + text[1:] + ("" if text[-1] in ".!?…" else ".")
+
+
+def prose(text: str) -> Markup:
+    """Text from an error as a sentence of its own, with what stands between backticks as code."""
+    parts = sentence(text).split("`")
+    if len(parts) % 2 == 0:  # one stands alone
+        return escape("`".join(parts))
+    return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
 
 
 def value(raw: Any, kind: str = "text") -> str:

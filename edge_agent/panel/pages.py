@@ -110,8 +110,16 @@ def _environment(given: Given) -> jinja2.Environment:
     def when(at: int) -> Markup | str:
         return formats.when(at, given.now())
 
-    for name in ("cents", "count", "exact", "sentence", "share", "short", "value", "words"):
+    for name in ("cents", "count", "exact", "share", "short", "value", "words"):
         env.filters[name] = getattr(formats, name)
-    env.filters.update(day=_day, part=_part, scope=_scope, typed_fields=typed_fields, typed_tags=typed_tags, when=when)
+    env.filters.update(
+        day=_day,
+        part=_part,
+        scope=_scope,
+        sentence=formats.prose,
+        typed_fields=typed_fields,
+        typed_tags=typed_tags,
+        when=when,
+    )
     env.globals.update(status_of=status_of, marked=marked)
     return env

@@ -10,6 +10,7 @@ from shared.formats import count as count
 from shared.formats import exact as exact
 from shared.formats import iso as iso
 from shared.formats import moment
+from shared.formats import prose as prose
 from shared.formats import relative as relative
 from shared.formats import sentence as sentence
 from shared.formats import share as share

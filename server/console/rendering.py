@@ -70,7 +70,7 @@ def environment(services: Services) -> jinja2.Environment:
         day=formats.day,
         exact=formats.exact,
         iso=formats.iso,
-        sentence=formats.sentence,
+        sentence=formats.prose,
         share=formats.share,
         short=formats.short,
         span=formats.span,

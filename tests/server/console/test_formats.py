@@ -80,3 +80,13 @@ def test_small_words() -> None:
     assert formats.value(None) == formats.value("") == "not given" and formats.value(["a", True]) == "a, yes"
     assert formats.short("abcdef", 3) == "abc…" and formats.short("abc", 3) == "abc"
     assert formats.share(1000) == "100%" and formats.share(5) == "0.5%"
+
+
+def test_commands_in_advice_stand_as_code_and_nothing_else_does() -> None:
+    assert formats.prose("run `outrider hub init`") == "Run <code>outrider hub init</code>."
+    assert formats.prose("write `<b>`, or <i>") == "Write <code>&lt;b&gt;</code>, or &lt;i&gt;."
+    assert formats.prose("a ` alone") == "A ` alone." and formats.prose("") == ""
+
+
+def test_days() -> None:
+    assert formats.day(NOW) == "Mon 21"
