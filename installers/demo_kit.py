@@ -222,14 +222,15 @@ def wait(
 
 class Wire:
     """A TCP relay on loopback. Cut, it closes its listening port and every connection, as a pulled cable or a stopped
-    router would look to the agent; mended, it listens on the same port again."""
+    router would look to the agent; mended, it listens on the same port again, which is held all the while."""
 
     def __init__(self) -> None:
         self._target: tuple[str, int] | None = None
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
-        self._listener: socket.socket | None = _listen(0)
-        self.port: int = self._listener.getsockname()[1]
+        self._held = _bound(0)  # and never listens: whoever connects while the wire is cut is refused
+        self.port: int = self._held.getsockname()[1]
+        self._listener: socket.socket | None = _listen(self.port)
 
     @property
     def url(self) -> str:
@@ -301,10 +302,15 @@ class Wire:
             far.close()
 
 
+def _bound(port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    return made
+
+
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener = _bound(port)
     listener.listen(64)
     return listener
 

@@ -27,11 +27,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.ports import Port
+
 PASSWORD = "plum-Tart-77"
 ANOTHER = "Pflaume-ü-77"  # works as well
 DOVECOT = "/usr/sbin/dovecot"  # not on everybody's PATH
 _FOLDERS = {"Sent": r"\Sent", "Drafts": r"\Drafts", "Trash": r"\Trash", "Archive": r"\Archive"}
-_START_S = 15.0
+_START_S = 60.0
 
 
 class MailServers:
@@ -39,7 +41,7 @@ class MailServers:
 
     - ``rcpt``, ``mail``: {address: reply}; ``data``: the reply to a whole mail; ``command``: the reply to ``DATA``
     - ``at``: ``"command"``, ``"before"`` or ``"after"`` (taking the mail in), with ``how``: ``"cut"`` closes the
-      connection, ``"kill"`` kills the server, ``"hang"`` answers after ``seconds``
+      connection, ``"kill"`` kills the server, ``"hang"`` holds the answer back until the fault is taken away
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,9 @@ class MailServers:
         self.folder = Path(tempfile.mkdtemp(prefix="outrider-mail-"))
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.ports: dict[str, int] = {}
+        kinds = ("smtp_none", "smtp_starttls", "smtp_tls", "imap_plain", "imap_tls")
+        self._held = {name: Port() for name in kinds}
+        self.ports = {name: port.number for name, port in self._held.items()}
         for made in (self.folder, self.folder / "mail", self.folder / "run"):
             made.mkdir(exist_ok=True)
             made.chmod(0o755)
@@ -65,6 +69,8 @@ class MailServers:
     def close(self) -> None:
         for name in list(self._processes):
             self.stop(name)
+        for port in self._held.values():
+            port.close()
         shutil.rmtree(self.folder, ignore_errors=True)  # what was killed may still be going
 
     def stop(self, name: str, *, kill: bool = False) -> None:
@@ -77,19 +83,18 @@ class MailServers:
         while time.monotonic() < until and not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     # --- SMTP ---------------------------------------------------------------------------------------------------
 
     def start_smtp(self) -> None:
         command = [sys.executable, "-m", "tests.smtpserver", str(self.folder)]
-        ports = self.folder / "ports.json"
-        ports.unlink(missing_ok=True)
-        wanted = ",".join(str(self.ports.get(name, 0)) for name in ("smtp_none", "smtp_starttls", "smtp_tls"))
+        listens = self.folder / "listens"
+        listens.unlink(missing_ok=True)
+        wanted = ",".join(str(self.ports[name]) for name in ("smtp_none", "smtp_starttls", "smtp_tls"))
         root = Path(__file__).parent.parent
         self._processes["smtp"] = subprocess.Popen([*command, wanted], cwd=root, start_new_session=True)
-        self._wait("smtp", ports.exists)
-        self.ports |= json.loads(ports.read_text())
+        self._wait("smtp", listens.exists)
 
     def faults(self, **given: Any) -> None:
         fresh = self.folder / "faults.new"
@@ -109,8 +114,6 @@ class MailServers:
     # --- IMAP ---------------------------------------------------------------------------------------------------
 
     def start_imap(self) -> None:
-        for name in ("imap_plain", "imap_tls"):
-            self.ports.setdefault(name, _free_port())
         config = self.folder / "dovecot.conf"
         config.write_text(self._dovecot())
         who: dict[str, Any] = {}
@@ -222,7 +225,7 @@ class Mailbox:
 
     @contextlib.contextmanager
     def _open(self, folder: str) -> Iterator[imaplib.IMAP4]:
-        client = imaplib.IMAP4("127.0.0.1", self._servers.ports["imap_plain"], timeout=10)
+        client = imaplib.IMAP4("127.0.0.1", self._servers.ports["imap_plain"], timeout=60)
         try:
             client.login(self.address, PASSWORD)
             assert client.select(f'"{folder}"')[0] == "OK"
@@ -279,7 +282,7 @@ class Person:
         return given
 
     def server(self, port: int, security: str, **more: Any) -> dict[str, Any]:
-        who = {"user": self.address, "secret": "mail", "ca_file": str(self.servers.ca), "timeout_s": 5}
+        who = {"user": self.address, "secret": "mail", "ca_file": str(self.servers.ca), "timeout_s": 30}
         return {"host": "localhost", "port": port, "security": security, **who, **more}
 
     def taken(self) -> list[str]:
@@ -299,12 +302,6 @@ def deliver(folder: Path, address: str, raw: bytes) -> None:
     (home / "tmp" / name).write_bytes(raw.replace(b"\r\n", b"\n"))
     os.chown(home / "tmp" / name, owner.st_uid, owner.st_gid)
     (home / "tmp" / name).rename(home / "new" / name)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _open(port: int) -> bool:

@@ -1,7 +1,7 @@
 """The SMTP server of ``tests.mailserver``, a process of its own so that it can be killed: aiosmtpd, faults on order.
 
 Run as ``python -m tests.smtpserver FOLDER PORT,PORT,PORT``: in clear, with STARTTLS, and with TLS from the first byte;
-port 0 is any. The ports bound stand in ``FOLDER/ports.json`` as soon as it listens.
+``FOLDER/listens`` is there as soon as it does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Faults:
                 told = [at, server.envelope.mail_from]
                 (self._folder / "waiting.new").write_text(json.dumps(told))
                 (self._folder / "waiting.new").rename(self._folder / "waiting.json")
-                await asyncio.sleep(self("seconds"))
+                while (self("at"), self("how")) == (at, "hang"):
+                    await asyncio.sleep(0.02)
             case "cut":
                 server.transport.abort()
                 await asyncio.sleep(3600)  # until aiosmtpd notices and ends this
@@ -116,14 +117,12 @@ async def serve(folder: Path, ports: list[int]) -> None:
     def made(options: dict[str, Any]) -> SMTP:
         return Faulty(Handler(folder, faults), authenticator=_authenticate, hostname="mx.example.org", **options)
 
-    bound, servers = {}, []
+    servers = []
     loop = asyncio.get_running_loop()
-    for (name, (options, context)), port in zip(kinds.items(), ports, strict=True):
+    for (options, context), port in zip(kinds.values(), ports, strict=True):
         server = await loop.create_server(lambda options=options: made(options), "127.0.0.1", port, ssl=context)
         servers.append(server)
-        bound[name] = server.sockets[0].getsockname()[1]
-    (folder / "ports.new").write_text(json.dumps(bound))
-    (folder / "ports.new").rename(folder / "ports.json")
+    (folder / "listens").touch()
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 

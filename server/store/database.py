@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import Boolean, Connection, Engine, Integer, create_engine, event, insert, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
@@ -27,7 +26,7 @@ from server.store.migrations import SCHEMA_VERSION, STEPS, migrate
 from server.store.tables import META, METADATA
 from shared.errors import Conflict, OutriderError, Unavailable
 
-_CHECKPOINT_TRIES, _CHECKPOINT_WAIT_S = 200, 0.05
+_NAMES = frozenset(("scope", "item", "device", "model"))  # columns of text that nobody wrote, and that are looked up
 
 
 class Store:
@@ -48,6 +47,8 @@ class Store:
     def _prepare(self) -> None:
         with self.write() as conn:
             METADATA.create_all(conn)
+            if self._engine.dialect.name == "postgresql":
+                _take_no_samples(conn)
             found = conn.execute(select(META.c.value).where(META.c.name == "schema")).scalar()
             if found is None:
                 conn.execute(insert(META), [{"name": "schema", "value": str(SCHEMA_VERSION)}])
@@ -101,11 +102,22 @@ class Store:
 def _scrub_sqlite(conn: Connection) -> None:
     raw: Any = conn.connection.driver_connection
     raw.execute("VACUUM")
-    for _ in range(_CHECKPOINT_TRIES):  # whoever still reads the old pages keeps the log from being emptied
-        if raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
-            return
-        time.sleep(_CHECKPOINT_WAIT_S)
-    raise Unavailable("store.busy", "something reads the database without end", advice="it is tried again by itself")
+    # Whoever still reads the old pages keeps the log from being emptied; they are waited for as any lock is.
+    if raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        raise Unavailable("store.busy", "something reads the database on and on", advice="it is tried again by itself")
+
+
+def _take_no_samples(conn: Connection) -> None:
+    """PostgreSQL keeps samples of columns for its planner (``pg_statistic``), where no erasure reaches them: it is told
+    to take none of what people wrote. Done once for a database."""
+    known = "SELECT 1 FROM pg_attribute WHERE attrelid = 'memory_items'::regclass AND attname = 'text'"
+    if conn.exec_driver_sql(f"{known} AND attstattarget = 0").first():
+        return
+    quoted = conn.dialect.identifier_preparer.quote
+    for table in ERASABLE:
+        for column in table.columns:
+            if not isinstance(column.type, Integer | Boolean) and column.name not in _NAMES:
+                conn.exec_driver_sql(f"ALTER TABLE {table.name} ALTER {quoted(column.name)} SET STATISTICS 0")
 
 
 def _engine(url: str) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import sqlite3
@@ -38,6 +39,12 @@ def draft(code: str = "x", **bodies: object) -> Draft:
 
 def open_log(folder: Path, now: Callable[[], int] | None = None, key: SigningKey = KEY) -> Journal:
     return Journal(folder / "log.sqlite3", ORIGIN, key, now=now or Clock(), software="test")
+
+
+async def at_rest(journal: Journal) -> None:
+    """Until its thread has put its things away, which it does a little after the commit is told."""
+    while journal._turns._turn.locked():
+        await asyncio.sleep(0.001)
 
 
 def sound(folder: Path) -> None:

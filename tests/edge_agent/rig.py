@@ -213,7 +213,7 @@ class Rig:
         await self.journal.append(Draft(facts, run, {"shared": body}))
         return run
 
-    async def settle(self, seconds: float = 10) -> None:
+    async def settle(self, seconds: float = 60) -> None:
         """Work until nothing can move."""
         self.journal.attach(asyncio.get_running_loop())
         work = asyncio.create_task(self.runner.work())
@@ -258,7 +258,7 @@ class Rig:
         self.journal.attach(asyncio.get_running_loop())
         work = asyncio.create_task(self.runner.work())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 if isinstance(made, Order):
                     await self.runner.order(made, sign(made, self.hub))
                 else:

@@ -19,7 +19,7 @@ from edge_agent.journal import Journal, LogReader, turns
 from shared import limits
 from shared.entries import ClockStepped, Draft, Entry, SourceRefused
 from shared.errors import BadInput, Conflict, OutriderError, Tampered, Unavailable
-from tests.edge_agent.logs import START, Clock, draft, open_log, sound
+from tests.edge_agent.logs import START, Clock, at_rest, draft, open_log, sound
 
 
 @pytest.fixture(params=["thread", "loop"])
@@ -123,6 +123,7 @@ async def test_what_is_ready_together_is_one_commit_in_the_loop_too(
     monkeypatch.setattr(turns, "_QUICK_S", 3600)
     journal = open_log(tmp_path)
     for _ in range(5):
+        await at_rest(journal)
         await asyncio.gather(*(journal.append(draft()) for _ in range(20)))
     assert [size for size, *_ in journal.checkpoints()] == [1, 21, 41, 61, 81, 101]
     journal.close()
@@ -140,7 +141,7 @@ async def test_a_disk_that_turns_slow_is_left_to_the_thread(tmp_path: Path, monk
     monkeypatch.setattr(journal._store, "insert", watched)
     await journal.append(draft())
     assert threads == [True], "nothing is known of this disk yet"
-    await asyncio.sleep(0.1)  # the thread has put its things away
+    await at_rest(journal)
     for _ in range(60):
         journal._turns.took(0.0001)
     await journal.append(draft())

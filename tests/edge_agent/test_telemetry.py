@@ -22,6 +22,7 @@ from shared.telemetry.spans import spans, trace_root
 from tests.edge_agent.rig import Rig
 from tests.edge_agent.test_steps import Shop
 from tests.otlp import Receiver
+from tests.ports import Port
 
 STEPS = """
 - {id: first, tool: shop.put, with: {what: "sku ${inputs.sku}"}}
@@ -71,7 +72,7 @@ class Watched:
         """Let it send until something is so."""
         work = asyncio.create_task(self.telemetry.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not holds():
                     assert not work.done()
                     await asyncio.sleep(0.01)
@@ -220,11 +221,8 @@ async def test_many_spans_go_in_several_requests(
 
 
 async def test_a_dead_receiver_is_a_trouble_and_its_traces_are_sent_once_it_is_back(tmp_path: Path) -> None:
-    with shop(tmp_path) as made:
-        free = socket.create_server(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        watched = Watched(made.rig, f"http://127.0.0.1:{port}/")
+    with shop(tmp_path) as made, Port() as dead:
+        watched = Watched(made.rig, f"http://127.0.0.1:{dead.number}/")
         await made.begin()
         await watched.until(lambda: len(watched.troubles) >= 1)
         assert {error.code for error in watched.troubles} == {"telemetry.unreachable"}
@@ -243,7 +241,7 @@ async def test_a_receiver_that_hangs_holds_up_no_commit(tmp_path: Path) -> None:
         connection, _ = await asyncio.to_thread(silent.accept)  # it is sending now, and nobody answers
         began = time.monotonic()
         run = await made.begin()
-        assert made.outcome(run) == "done" and time.monotonic() - began < 3
+        assert made.outcome(run) == "done" and time.monotonic() - began < 4.5, "a request is given up after 5 s"
         assert watched.samples()["outrider_runs_closed_total"] == 2
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -274,7 +272,7 @@ async def test_without_an_endpoint_nothing_is_sent_or_kept(tmp_path: Path) -> No
     with shop(tmp_path) as made:
         watched = Watched(made.rig)
         await made.begin()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await watched.telemetry.run()
         assert watched.telemetry._outbox.next() == []
         assert any(isinstance(entry.facts, RunClosed) for entry in made.rig.journal.entries())

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,8 +200,13 @@ def live(world: Path, death: Death, bug: str, policy: Release) -> None:
     rig.journal._store._db.set_trace_callback(
         lambda sql: death.at("commit:before") if sql.startswith("INSERT INTO entry") else None
     )
-    asyncio.run(_work(rig))
+    asyncio.run(_within(120, _work(rig)))
     rig.close()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(seconds):
+        await work
 
 
 async def _work(rig: Rig) -> None:
@@ -216,14 +221,12 @@ async def _work(rig: Rig) -> None:
             if not rig.journal.has_run(_run_of(rig, name, number)):
                 await rig.start(name, sku=f"{name}{number}")
     rig.runner.wake_all()
-    for _ in range(2000):
+    while not rig.runner.idle or not all(run.in_doubt for run in rig.device.runs.values()):
         await asyncio.sleep(0.002)
         for run in list(rig.device.runs.values()):
             for step in run.waits:
                 assert step.approval is not None
                 await rig.runner.answer(_yes(run.id, step.approval.approval, step.action), None)
-        if rig.runner.idle and all(run.in_doubt for run in rig.device.runs.values()):
-            break
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
 
@@ -357,7 +360,8 @@ def new_world(folder: Path, number: int) -> Path:
 def crash(kills: int, seed: int, *, bug: str = "", say: Callable[[str], None] = print) -> Score:
     """Kill ``kills`` times; the score. Stops at the first fault."""
     chance, score, policy = random.Random(seed), Score(), release()
-    folder = Path(tempfile.mkdtemp(prefix="outrider-crash-"))
+    shm = Path("/dev/shm")  # where there is one: who is killed takes no page with it that was written, synced or not
+    folder = Path(tempfile.mkdtemp(prefix="outrider-crash-", dir=shm if shm.is_dir() else None))
     began = said = time.monotonic()
     try:
         while score.kills < kills and not score.faults:

@@ -37,6 +37,7 @@ class TestDesk:
         self.events: dict[tuple[str, str], dict[str, Any]] = {}
         self.runs: dict[tuple[str, str], str] = {}
         self.closed = asyncio.Event()
+        self.waited_for = asyncio.Event()  # somebody waits for a run
 
     def _raise(self, name: str) -> None:
         if name in ERRORS:
@@ -69,6 +70,7 @@ class TestDesk:
 
     async def wait(self, run_id: str, timeout_s: float) -> dict[str, Any]:
         self._raise(run_id)
+        self.waited_for.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await self.closed.wait()
@@ -133,7 +135,7 @@ class Served:
         sent: dict[str, str | None] = {"Host": f"127.0.0.1:{self.port}", "Authorization": f"Bearer {self.token}"}
         if data is not None:
             sent |= {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in (sent | headers).items():

@@ -177,7 +177,7 @@ class Ends:
     waits: list[float]
 
     async def until(self, ready: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not ready():
                 await asyncio.sleep(0.01)
 

@@ -100,7 +100,7 @@ class Ends:
     rests: list[float] = field(default_factory=list)
 
     async def until(self, ready: Any) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not ready():
                 await asyncio.sleep(0.01)
 

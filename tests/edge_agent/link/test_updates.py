@@ -650,7 +650,7 @@ def test_http_cut_in_the_middle_of_a_file(tmp_path: Path, hub: Hub, http: Any) -
 
 
 def test_http_dripping_sender_meets_a_deadline(tmp_path: Path, hub: Hub, http: Any) -> None:
-    device = over_http(tmp_path, hub, http, connect_s=2, gap_s=2, total_s=0.4)
+    device = over_http(tmp_path, hub, http, connect_s=60, gap_s=60, total_s=0.4)
 
     def drip(request: Any) -> bool:
         if not request.path.endswith("timestamp.json"):
@@ -659,27 +659,25 @@ def test_http_dripping_sender_meets_a_deadline(tmp_path: Path, hub: Hub, http: A
         request.send_header("Content-Length", "10000")
         request.end_headers()
         try:
-            for _ in range(200):
+            while True:  # until the device has had enough
                 request.wfile.write(b" ")
                 request.wfile.flush()
-                time.sleep(0.05)
+                time.sleep(0.02)
         except OSError:
             pass
         return True
 
     http.misbehave = drip
-    began = time.monotonic()
     refused(Unavailable, "release.slow", device.fetch, 1, T0)
-    assert time.monotonic() - began < 2
     device._fetcher.close()  # type: ignore[union-attr]
 
 
 def test_http_silent_sender_times_out(tmp_path: Path, hub: Hub, http: Any) -> None:
-    device = over_http(tmp_path, hub, http, connect_s=2, gap_s=0.2, total_s=5)
+    device = over_http(tmp_path, hub, http, connect_s=60, gap_s=0.2, total_s=60)
     done = threading.Event()
 
     def silent(request: Any) -> bool:
-        done.wait(3)
+        done.wait(60)
         return True
 
     http.misbehave = silent

@@ -124,9 +124,9 @@ def serving(agent: Agent, home: Path) -> Iterator[Path]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        for _ in range(500):
-            if (home / FILE).exists():
-                break
+        until = time.monotonic() + 60
+        while not (home / FILE).exists():
+            assert thread.is_alive() and time.monotonic() < until, "it does not serve"
             time.sleep(0.01)
         yield home
     finally:

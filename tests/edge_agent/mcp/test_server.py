@@ -201,7 +201,8 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def inspect(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = [*npm.program("@modelcontextprotocol/inspector"), "--cli", *command(home)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
-    return subprocess.run([*program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    patience = ("--connect-timeout", "90000")  # milliseconds: a busy computer starts a program late
+    return subprocess.run([*program, *arguments, *patience], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_the_inspector_lists_and_calls(agent: Agent, home: Path) -> None:

@@ -37,12 +37,16 @@ def alive(pid: int) -> bool:
     return not Path(f"/proc/{pid}/stat").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
-async def until(what: Callable[[], bool], seconds: float = 10) -> bool:
-    for _ in range(int(seconds * 50)):
-        if what():
-            return True
-        await asyncio.sleep(0.02)
-    return False
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not what():
+            await asyncio.sleep(0.02)
+
+
+async def at_work(models: Models) -> None:
+    """Until the worker has a job, and a moment more, in which it computes."""
+    await until(lambda: models.status().worker == "busy")
+    await asyncio.sleep(0.1)
 
 
 async def test_a_plan_comes_with_everything_the_log_wants(models: Models) -> None:
@@ -99,14 +103,11 @@ async def test_cancelling_stops_the_computation_and_the_worker_stays(models: Mod
     await models.complete(Completion(prompt="warm up", max_tokens=1))
     pid = models.status().pid
     task = asyncio.create_task(models.complete(ENDLESS))
-    await asyncio.sleep(0.5)
-    assert models.status().worker == "busy"
+    await at_work(models)
     task.cancel()
-    began = time.perf_counter()
     with pytest.raises(asyncio.CancelledError):
         await task
-    # Milliseconds in truth; the bound only has to tell cancelling from waiting for 1,500 tokens on a loaded machine.
-    assert time.perf_counter() - began < 3
+    # A worker that goes on computing is killed after a while, and another one has another number.
     assert (await models.complete(Completion(prompt="Say", grammar='root ::= "yes"'))).text == "yes"
     assert models.status().pid == pid
 
@@ -114,7 +115,7 @@ async def test_cancelling_stops_the_computation_and_the_worker_stays(models: Mod
 async def test_a_cancelled_wait_never_reaches_the_worker(models: Models) -> None:
     running = asyncio.create_task(models.complete(ENDLESS))
     waiting = asyncio.create_task(models.complete(Completion(prompt="x", max_tokens=1)))
-    await asyncio.sleep(0.3)
+    await until(lambda: models.status().waiting == 2)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -146,7 +147,7 @@ async def test_a_killed_worker_costs_one_request(models: Models) -> None:
     await models.embed(["x"])
     pid = models.status().pid
     task = asyncio.create_task(models.complete(ENDLESS))
-    await asyncio.sleep(0.5)
+    await at_work(models)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(Unavailable) as caught:
         await task
@@ -162,7 +163,7 @@ async def test_a_worker_killed_while_idle_is_replaced(models: Models) -> None:
     await models.embed(["x"])
     pid = models.status().pid
     os.kill(pid, signal.SIGKILL)
-    assert await until(lambda: not alive(pid))
+    await until(lambda: not alive(pid))
     codes = []
     for _ in range(2):
         try:
@@ -193,7 +194,7 @@ async def test_after_three_crashes_in_a_row_the_worker_rests(make_models: Make) 
 async def test_a_full_queue_refuses(make_models: Make) -> None:
     models = make_models(queue=2)
     tasks = [asyncio.create_task(models.complete(ENDLESS)) for _ in range(2)]
-    await asyncio.sleep(0.1)
+    await until(lambda: models.status().waiting == 2)
     with pytest.raises(Unavailable) as caught:
         await models.embed(["x"])
     assert caught.value.code == "model.busy"
@@ -207,7 +208,7 @@ async def test_batch_work_may_queue_longer_and_never_keeps_others_out(make_model
     models = make_models(queue=1)
     endless = msgspec.structs.replace(ENDLESS, urgency=BATCH)
     batch = [asyncio.create_task(models.complete(endless)) for _ in range(8)]
-    await asyncio.sleep(0.1)
+    await until(lambda: models.status().waiting == 8)
     with pytest.raises(Unavailable, match="8 requests") as caught:
         await models.embed(["x"], urgency=BATCH)
     assert caught.value.code == "model.busy"
@@ -241,8 +242,7 @@ async def test_the_most_urgent_request_is_answered_first(models: Models) -> None
     async with asyncio.TaskGroup() as group:
         group.create_task(models.complete(counting(40, BACKGROUND)))
         for word, urgency in (("late", BATCH), ("later", BATCH), ("mid", BACKGROUND), ("now", INTERACTIVE)):
-            await asyncio.sleep(0.02)
-            group.create_task(ask(word, urgency))
+            group.create_task(ask(word, urgency))  # they come in this order, and all while the first is at work
     assert done == ["now", "mid", "late", "later"]
 
 
@@ -250,16 +250,16 @@ async def test_batch_work_gives_way_and_comes_to_the_same_answer(models: Models)
     alone = await models.complete(counting(90, BATCH))
     pid = models.status().pid
     batch = asyncio.create_task(models.complete(counting(90, BATCH)))
-    await asyncio.sleep(alone.timings.generation_us / 4e6)
+    await until(lambda: models.status().worker == "busy")
+    began = time.perf_counter_ns()
+    await asyncio.sleep(0.1)
+    spent_us = (time.perf_counter_ns() - began) // 1000
     person = await models.complete(saying("yes", INTERACTIVE))
     assert person.text == "yes"
-    assert not batch.done()
-    # Milliseconds in truth; the batch request had most of its time before it.
-    assert person.timings.queue_us < alone.timings.generation_us / 4
+    assert not batch.done(), "it has to begin anew"
     broken = await batch
     assert (broken.text, broken.generated_tokens) == (alone.text, 90)
-    # What was done before it was broken off counts as waiting.
-    assert broken.timings.queue_us > alone.timings.generation_us / 8
+    assert broken.timings.queue_us > spent_us, "what was done before it was broken off counts as waiting"
     assert models.status().pid == pid
 
 
@@ -269,29 +269,28 @@ async def test_a_choice_in_a_batch_gives_way_too(models: Models) -> None:
     alone = await models.choose(job)
     await models.complete(saying("other", BACKGROUND))
     batch = asyncio.create_task(models.choose(job))
-    await asyncio.sleep(alone.timings.prompt_us / 4e6)
-    person = await models.complete(saying("yes", INTERACTIVE))
-    assert person.timings.queue_us < alone.timings.prompt_us / 4
+    await at_work(models)
+    assert (await models.complete(saying("yes", INTERACTIVE))).text == "yes"
+    assert not batch.done(), "it has to begin anew"
     assert (await batch).best == alone.best
 
 
 async def test_batch_work_is_broken_off_a_few_times_only(models: Models) -> None:
     await models.complete(saying("warm", BACKGROUND))
-    batch = asyncio.create_task(models.complete(counting(200, BATCH)))
-    waits = []
+    batch = asyncio.create_task(models.complete(counting(300, BATCH)))
+    over = []
     while not batch.done():
-        await asyncio.sleep(0.15)
-        waits.append((await models.complete(saying("yes", INTERACTIVE))).timings.queue_us)
-        assert len(waits) < 50
-    assert (await batch).generated_tokens == 200
-    # Somebody had to wait for it in the end; before that, three did not.
-    assert max(waits) > 4 * sorted(waits)[2]
+        await at_work(models)
+        await models.complete(saying("yes", INTERACTIVE))
+        over.append(batch.done())
+    assert (await batch).generated_tokens == 300
+    assert over == [False, False, False, True], "somebody had to wait for it in the end; before that, three did not"
 
 
 async def test_background_work_is_not_broken_off(models: Models) -> None:
     await models.complete(saying("warm", BACKGROUND))
     work = asyncio.create_task(models.complete(counting(100, BACKGROUND)))
-    await asyncio.sleep(0.1)
+    await until(lambda: models.status().worker == "busy")
     person = await models.complete(saying("yes", INTERACTIVE))
     assert work.done()
     assert person.timings.queue_us > (await work).timings.generation_us / 2
@@ -300,14 +299,14 @@ async def test_background_work_is_not_broken_off(models: Models) -> None:
 async def test_a_batch_request_that_was_broken_off_can_be_cancelled(models: Models) -> None:
     await models.complete(saying("warm", BACKGROUND))
     batch = asyncio.create_task(models.complete(msgspec.structs.replace(ENDLESS, urgency=BATCH)))
+    await at_work(models)
+    person = asyncio.create_task(models.complete(counting(200, INTERACTIVE)))
     await asyncio.sleep(0.2)
-    person = asyncio.create_task(models.complete(counting(60, INTERACTIVE)))
-    await asyncio.sleep(0.1)
     batch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await batch
     assert not person.done()
-    assert (await person).generated_tokens == 60
+    assert (await person).generated_tokens == 200
     assert models.status().waiting == 0
 
 
@@ -325,17 +324,13 @@ async def test_the_deadline_of_a_batch_request_counts_from_its_beginning(models:
 
 async def test_others_come_in_between_the_slices_of_many_texts(models: Models) -> None:
     texts = [f"Case {n}: " + "replace the sink and the pipe under it, then paint the wall. " * 18 for n in range(40)]
-    began = time.perf_counter()
     few = (await models.embed(texts[:8])).embeddings
     await models.complete(saying("warm", BACKGROUND))
-    spent = time.perf_counter() - began
     many = asyncio.create_task(models.embed(texts, urgency=BATCH))
-    waits = []
     for _ in range(3):
-        await asyncio.sleep(0.05)
-        waits.append((await models.complete(saying("yes", INTERACTIVE))).timings.queue_us / 1e6)
-        assert not many.done()
-    assert max(waits) < spent  # one slice is half of those eight texts
+        await until(lambda: models.status().worker == "busy")
+        assert (await models.complete(saying("yes", INTERACTIVE))).text == "yes"
+        assert not many.done()  # it takes ten slices
     result = await many
     assert len(result.embeddings) == 40
     assert all(a.similarity(b) > 990 for a, b in zip(result.embeddings, few, strict=False))
@@ -396,7 +391,7 @@ async def test_an_idle_worker_ends_and_comes_back(make_models: Make) -> None:
     models = make_models(idle_s=0.3)
     await models.embed(["x"])
     pid = models.status().pid
-    assert await until(lambda: models.status().worker == "stopped" and not alive(pid))
+    await until(lambda: models.status().worker == "stopped" and not alive(pid))
     assert (await models.embed(["x"])).embeddings
 
 
@@ -419,7 +414,7 @@ async def test_the_worker_leaves_when_its_parent_is_killed(home: Path) -> None:
         assert alive(worker)
         await asyncio.sleep(0.3)
         parent.kill()
-    assert await until(lambda: not alive(worker))
+    await until(lambda: not alive(worker))
 
 
 async def test_a_changed_model_file_is_never_loaded(home: Path, models: Models) -> None:
@@ -481,7 +476,7 @@ async def test_closed_models_refuse(models: Models) -> None:
 
 async def test_closing_ends_work_in_hand(models: Models) -> None:
     task = asyncio.create_task(models.complete(ENDLESS))
-    await asyncio.sleep(1)
+    await until(lambda: models.status().pid != 0)
     await models.close()
     with pytest.raises(Unavailable) as caught:
         await task

@@ -78,6 +78,17 @@ def server_pid(tool: Tool) -> int:
     return child
 
 
+async def called(tool: Tool) -> None:
+    """Until a call of this tool's server was sent to it, and a moment more."""
+
+    def sent() -> bool:
+        worker = session(tool)._worker
+        return worker is not None and any(waiting.sent for waiting in worker.waiting.values())
+
+    await until(sent)
+    await asyncio.sleep(0.2)
+
+
 def children(pid: int) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -97,7 +108,7 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-async def until(holds: Callable[[], object], seconds: float = 15.0) -> None:
+async def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it holds; fails when it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -91,6 +91,8 @@ class Shop:
         self.token_status = 200
         self.token_answer: dict[str, Any] | None = None
         self.delay_s = 0.0
+        self.answers = threading.Event()  # cleared, it holds its answers back
+        self.answers.set()
         self.lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -116,6 +118,7 @@ class Shop:
         self._thread.start()
 
     def stop(self) -> None:
+        self.answers.set()
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -166,7 +169,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     service: Shop
     protocol_version = "HTTP/1.1"
-    timeout = 5
+    timeout = 60
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on standard error."""
@@ -183,6 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         with shop.lock:
             shop.requests.append((self.command, self.path, headers, body))
         time.sleep(shop.delay_s)
+        shop.answers.wait(60)
         parts = urlsplit(self.path)
         query = parse_qs(parts.query, keep_blank_values=True)
         if parts.path == "/token":
@@ -251,7 +255,7 @@ def raw_server(say: Callable[[socket.socket], None], pem: Path | None = None) ->
             except TimeoutError:
                 continue
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(60)
                 with contextlib.suppress(OSError):  # a client that goes away is no news
                     _handle(connection, say, pem)
 

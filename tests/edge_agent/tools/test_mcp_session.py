@@ -43,7 +43,7 @@ Tools = dict[str, Tool]
 
 @pytest.fixture
 async def tools(tmp_path: Path) -> AsyncIterator[Tools]:
-    found = pinned(place(tmp_path), rogue(tmp_path, timeout_s=5.0, start_s=20.0))
+    found = pinned(place(tmp_path), rogue(tmp_path, timeout_s=60.0, start_s=60.0))
     yield found
     await found["note"].close()
 

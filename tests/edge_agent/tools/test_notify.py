@@ -61,7 +61,7 @@ class Bus:
 
     def close(self) -> None:
         self.bus.kill()
-        self.bus.wait(10)
+        self.bus.wait(60)
 
     async def owner(self) -> str:
         """The unique name of the notification daemon, or nothing."""
@@ -104,7 +104,7 @@ class Desktop(Bus):
         with (self.folder / "dunst.log").open("ab") as log:
             words = ["dunst", "-config", str(self.folder / "dunstrc")]
             self.daemon = subprocess.Popen(words, env=env, stdout=log, stderr=log)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not await self.owner():
                 await asyncio.sleep(0.01)
         self.before = set()
@@ -112,9 +112,9 @@ class Desktop(Bus):
     async def kill(self) -> None:
         assert self.daemon is not None
         self.daemon.kill()
-        self.daemon.wait(10)
+        self.daemon.wait(60)
         self.daemon = None
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while await self.owner():
                 await asyncio.sleep(0.01)
 
@@ -122,7 +122,7 @@ class Desktop(Bus):
         for process in (self.daemon, self.screen):
             if process is not None:
                 process.kill()
-                process.wait(10)
+                process.wait(60)
         super().close()
 
     async def shown(self) -> list[dict[str, Any]]:

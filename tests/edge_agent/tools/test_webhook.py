@@ -97,7 +97,7 @@ def tool(receiver: Receiver, place: Callable[[str], Place]) -> Make:
             "private": ["localhost"],
             "secret": "partner",
             "idempotent": True,
-            "timeout_s": 5,
+            "timeout_s": 30,
         }
         at = replace(place("notify"), secret=secret, now=lambda: receiver.now_s * 1_000_000)
         return make(at, given | changes)[0]

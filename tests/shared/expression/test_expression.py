@@ -307,16 +307,16 @@ GROWING = {
 
 @pytest.mark.parametrize("source", GROWING.values(), ids=GROWING)
 def test_what_grows_is_refused_before_it_runs(source: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     refused("expression.too-large", lambda: value(source, t="a" * 3000, l=list(range(3000))))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_large_values_are_refused_without_being_walked_whole() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     refused("expression.too-large", lambda: value("size(inputs.l)", l=[{"a": n} for n in range(300_000)]))
     refused("expression.too-large", lambda: value("size(inputs.t)", t="a" * 50_000_000))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_deep_values_are_refused() -> None:
@@ -329,9 +329,9 @@ def test_deep_values_are_refused() -> None:
 def test_patterns_are_linear() -> None:
     """The ones that never end elsewhere."""
     for pattern in ("(a+)+$", "(a|aa)+$", "(.*a){9}$", "(a?){30}a{30}$"):
-        began = time.perf_counter()
+        began = time.process_time()
         assert value(f'inputs.t.matches("{pattern}")', t="a" * 3000 + "!") is False
-        assert time.perf_counter() - began < 0.5
+        assert time.process_time() - began < 0.5
 
 
 # --- by chance
@@ -372,7 +372,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=400, deadline=3000)
+@settings(max_examples=400)
 @given(st.recursive(_LEAF, _grown, max_leaves=12), st.fixed_dictionaries({"a": _ANY, "b": _ANY, "c": _ANY}))
 def test_any_source_with_any_values_ends_in_a_plain_value_or_our_error(source: str, inputs: dict[str, Any]) -> None:
     try:

@@ -112,7 +112,7 @@ def _sources() -> st.SearchStrategy[str]:
     return numbers | texts | lists | shaped
 
 
-@settings(max_examples=500, deadline=5000)
+@settings(max_examples=500)
 @given(_sources(), _VALUES)
 def test_what_is_made_is_within_what_was_reckoned(source: str, values: dict[str, Any]) -> None:
     try:
@@ -144,9 +144,9 @@ def test_what_is_made_is_within_what_was_reckoned(source: str, values: dict[str,
 def test_what_is_let_through_takes_a_fraction_of_a_second(source: str, values: dict[str, Any]) -> None:
     """Most of these cost nearly all that is allowed. The bound is wide: test machines are slow and shared."""
     expression = Expression.parse(source, names=NAMES)
-    began = time.perf_counter()
+    began = time.process_time()
     expression.evaluate(values)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_price_follows_the_values() -> None:

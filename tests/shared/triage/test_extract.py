@@ -76,10 +76,10 @@ def test_every_value_stands_where_it_says(text: str) -> None:
 
 
 def test_hostile_text_is_read_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ("1," * 500_000, "permit " * 100_000, "9" * 1_000_000, " " * 1_000_000, "12 windows " * 50_000):
         extract.extract(FIELDS, text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,6 @@ def test_any_text_can_be_judged(text: str) -> None:
 
 
 def test_a_huge_hostile_text_is_judged_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     judge("wreck " * 200_000 + "blade " * 200_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
