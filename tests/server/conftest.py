@@ -125,7 +125,7 @@ class Serving:
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=20)
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=60)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             connection.request(method, path, data, headers or {})
@@ -149,7 +149,7 @@ class Served:
         self._server: uvicorn.Server = serving.make_server(hub, self._bound, lambda _: self._ready.set())
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(60)
         self.serving = Serving(hub, hub.config.address(self._bound.getsockname()[1]))
 
     def _run(self) -> None:
@@ -157,7 +157,7 @@ class Served:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(30)
+        self._thread.join(60)
         self._bound.close()
         assert not self._thread.is_alive()
 

@@ -34,7 +34,7 @@ async def test_threads_wake_a_waiting_listener() -> None:
     with bus.subscribe(["runs"]) as events:
         thread = threading.Timer(0.05, bus.publish, ("runs", {"n": 7}))
         thread.start()
-        event = await asyncio.wait_for(anext(events), 5)
+        event = await asyncio.wait_for(anext(events), 30)
         assert event.payload == {"n": 7}
         thread.join()
 
@@ -52,7 +52,7 @@ async def test_closing_the_bus_ends_every_stream() -> None:
     task = asyncio.create_task(read())
     await asyncio.sleep(0)
     bus.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     assert seen == ["runs"]
     bus.publish("runs")
 

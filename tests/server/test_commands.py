@@ -21,13 +21,13 @@ from shared.keys import Envelope, PublicKey, verify_cosignature
 from shared.protocol import Accepted
 from tests.fakes import FakeDevice, Wire
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # many processes, one after the other
 HUB = [sys.executable, "-m", "server"]
 
 
 def hub(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HUB, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=os.environ | env
+        [*HUB, *arguments], input=stdin, capture_output=True, text=True, timeout=300, env=os.environ | env
     )
 
 
@@ -63,7 +63,7 @@ def joined(home: Path, name: str = "front desk") -> FakeDevice:
     token = hub("token", "--home", str(home)).stdout.strip()
     device = FakeDevice(now, name)
     address = (home / "address").read_text().strip().removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=20)
+    connection = http.client.HTTPConnection(address, timeout=60)
     connection.request("POST", "/api/join", msgspec.json.encode(device.request(token)))
     answer = connection.getresponse().read()
     connection.close()
@@ -129,7 +129,7 @@ def test_commands_work_beside_a_running_hub_and_without_one(made: Path) -> None:
         assert second.returncode == 1 and "hub.locked" in second.stderr
         assert hub("device", "revoke", device.id, "--home", str(made)).returncode == 0
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert not (made / "address").exists()
     assert "revoked" in hub("device", "list", "--home", str(made)).stdout
 
@@ -161,7 +161,7 @@ async def test_kill_9_between_batches_loses_nothing_acknowledged(made: Path) -> 
             device.decide_alone(f"PA-{round_}-last")
             await wire.send(device.batch(held))  # in flight as the hub dies
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(20)
+            process.wait(60)
             wire.socket.transport.abort()
             with contextlib.suppress(Exception):
                 await wire.socket.wait_closed()

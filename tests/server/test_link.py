@@ -36,14 +36,14 @@ from tests.server.conftest import Serving
 
 async def refusal_of(wire: Wire) -> Refusal:
     """A fatal refusal, and then the end of the connection."""
-    refusal = await asyncio.wait_for(wire.until(Refusal), 15)
+    refusal = await asyncio.wait_for(wire.until(Refusal), 60)
     with pytest.raises(ConnectionClosed):
         while True:
-            await asyncio.wait_for(wire.receive(), 15)
+            await asyncio.wait_for(wire.receive(), 60)
     return refusal
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.02)
@@ -141,7 +141,7 @@ async def test_silence_is_not_waited_for(serving_hub: Serving, monkeypatch: pyte
     wire = await Wire.open(serving_hub.address)
     await wire.expect(Challenge)
     with pytest.raises(ConnectionClosed) as caught:
-        await asyncio.wait_for(wire.receive(), 15)
+        await asyncio.wait_for(wire.receive(), 60)
     assert caught.value.rcvd is not None and caught.value.rcvd.code == 4408
 
 
@@ -228,7 +228,7 @@ async def test_an_answer_is_noticed_pulled_and_held_to_one_history(serving_hub: 
     lease = open_signed(first.messages[-1], Lease, device.hub_key, device.id)
     assert lease.actions == 200
     await asyncio.to_thread(hub.approvals.decide, approval, by="clara", roles=["clerk"], answer="approve")
-    notice = await asyncio.wait_for(wire.expect(Notice), 5)
+    notice = await asyncio.wait_for(wire.expect(Notice), 60)
     assert notice.topics == ["device"]
     pinned = open_checkpoint(first.checkpoint.encode(), f"{device.hub}/log", device.hub_key)
     second = await wire.pull(pinned.size)
@@ -254,7 +254,7 @@ async def test_an_order_is_noticed_pulled_and_obeyed(serving_hub: Serving) -> No
     await asyncio.to_thread(
         hub.orders.give, run, "happened", "triage", by="alice", roles=["admin"], reason="It is there."
     )
-    assert (await asyncio.wait_for(wire.expect(Notice), 5)).topics == ["device"]
+    assert (await asyncio.wait_for(wire.expect(Notice), 60)).topics == ["device"]
     envelope = (await wire.pull()).messages[-1]
     order = open_signed(envelope, Order, device.hub_key, device.id)
     assert (order.run, order.step, order.order, order.role) == (run, "triage", "happened", "admin")
@@ -275,13 +275,14 @@ async def test_one_event_is_one_notice_and_a_burst_is_few(serving_hub: Serving) 
         serving_hub.hub.bus.publish("releases", {"release": 1})
         serving_hub.hub.bus.publish(f"device:{device.id}")
     notices = []
-    while True:
-        try:
+    told: set[str] = set()
+    while told != {"releases", "device"}:
+        notices.append(await asyncio.wait_for(wire.expect(Notice), 60))
+        told |= set(notices[-1].topics)
+    with contextlib.suppress(TimeoutError):
+        while True:
             notices.append(await asyncio.wait_for(wire.expect(Notice), 1))
-        except TimeoutError:
-            break
-    assert 1 <= len(notices) <= 10
-    assert {topic for notice in notices for topic in notice.topics} == {"releases", "device"}
+    assert len(notices) <= 10
     await wire.close()
 
 
@@ -290,7 +291,7 @@ async def test_revoking_a_connected_device_reaches_it_signed_and_ends_the_link(s
     wire = await Wire.greeted(serving_hub.address, device)
     await wire.pull()
     await asyncio.to_thread(serving_hub.hub.devices.revoke, device.id, "clara")
-    await asyncio.wait_for(wire.expect(Notice), 1)
+    await asyncio.wait_for(wire.expect(Notice), 60)
     pulled = await wire.pull()
     revocation = open_signed(pulled.messages[-1], Revocation, device.hub_key, device.id)
     assert revocation.device == device.id
@@ -423,7 +424,7 @@ async def test_a_device_that_does_not_read_is_dropped_and_holds_up_nobody(servin
 
     asking = asyncio.create_task(ask_and_never_read())
     await eventually(lambda: not serving_hub.hub.devices.get(slow.id).online, 60)
-    await asyncio.wait_for(fine.pull(), 5)
+    await asyncio.wait_for(fine.pull(), 60)
     stuck.socket.transport.abort()
     await asking
     await fine.close()
@@ -459,7 +460,7 @@ async def test_a_restart_keeps_everything(open_home: Callable[[], Serving]) -> N
     after = await asyncio.to_thread(open_home)
     with pytest.raises(ConnectionClosed):
         while True:
-            await asyncio.wait_for(wire.receive(), 15)
+            await asyncio.wait_for(wire.receive(), 60)
     assert after.hub.hublog.size == size[1] + 1
     wire = await Wire.greeted(after.address, device)
     await wire.send(device.batch())

@@ -11,7 +11,7 @@ import pytest
 from tests.server.test_commands import hub, made, running
 
 __all__ = ["made"]  # the fixture
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 DATA = b"GGUF" + bytes(range(256)) * 9_000
 SHA = hashlib.sha256(DATA).hexdigest()

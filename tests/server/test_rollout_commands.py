@@ -15,7 +15,7 @@ from shared.errors import OutriderError
 from tests.fakes import FakeDevice
 from tests.server.test_commands import joined, running
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

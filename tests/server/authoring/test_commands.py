@@ -16,7 +16,7 @@ from server.releases.workspace import POLICY
 from tests.server.authoring.conftest import STARTER
 from tests.server.conftest import Serving
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # many commands, each a process of its own
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # many commands, each a process of its own
 OLD, NEW = "context.confidence < 850", "context.confidence < 800"
 STATE = ".outrider-release.json"
 
@@ -26,7 +26,7 @@ def outrider(*given: str | Path, token: str = "") -> subprocess.CompletedProcess
     env = {name: value for name, value in os.environ.items() if name != "OUTRIDER_TOKEN"}
     env |= {"OUTRIDER_TOKEN": token} if token else {}
     command = [sys.executable, "-c", code, "release", *map(str, given)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
 
 def done(*given: str | Path, token: str = "") -> dict[str, object]:

@@ -149,16 +149,17 @@ def serving(hub: SampleHub) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    assert httpx.get(f"{url}/healthz").text == "ok\n"
+    assert httpx.get(f"{url}/healthz", timeout=60).text == "ok\n"
     try:
         yield url
     finally:
         hub.bus.close()
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()

@@ -26,7 +26,7 @@ from shared.memory.vector import Embedding
 from shared.release import ModelRef
 from tests.server.embedding.items import QUESTIONS, TEXTS
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # loading torch takes a minute on a busy machine
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # loading torch takes a minute on a busy machine
 
 Hub = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -21,7 +21,7 @@ from shared.errors import BadInput, Unavailable
 from shared.memory.vector import Embedding
 from tests.server.embedding.items import NOW, Items
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 TEXTS = {
     "mem_sink": "Replacing a kitchen sink like for like needs no plan review.",
     "mem_solar": "Solar panels on a roof are reviewed over the counter up to 10 kW.",
@@ -35,7 +35,7 @@ TEAM = ("team/permits",)
 async def index(store: Store, artefact: Path, items: Items) -> AsyncIterator[TeamIndex]:
     for name, text in TEXTS.items():
         items.add(name, text)
-    made = TeamIndex(store, artefact, clock=lambda: NOW, wait_s=20, poll_s=0.1)
+    made = TeamIndex(store, artefact, clock=lambda: NOW, wait_s=60, poll_s=0.1)
     yield made
     await made.close()
 
@@ -147,7 +147,7 @@ async def test_the_background_task_wakes_and_outlives_a_crash_of_its_worker(inde
     running = asyncio.create_task(index.run())
 
     async def all_embedded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while (status := await index.status()).embedded < status.items:
                 await asyncio.sleep(0.05)
 

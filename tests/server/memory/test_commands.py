@@ -11,7 +11,7 @@ import pytest
 from tests.server.test_commands import hub, joined, made, running
 
 __all__ = ["made"]  # the fixture
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def ask(home: Path, *arguments: str) -> Any:

@@ -398,7 +398,7 @@ def test_a_hub_that_is_killed_in_between_finishes_when_it_starts_again(room: Roo
     name = laptop.note("KILLEDSECRET" * 50)
     room.store_all(laptop, name)
     room.store.close()
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), room.store.home, name, when], timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), room.store.home, name, when], timeout=300)
     assert done.returncode == -signal.SIGKILL
     store = Store(Path(room.store.home))
     try:

@@ -40,7 +40,7 @@ async def two(serving: Serving) -> tuple[FakeDevice, Wire, Wire]:
 
 
 async def news(wire: Wire) -> list[str]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         return (await wire.until(Notice)).topics
 
 

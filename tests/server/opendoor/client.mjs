@@ -10,23 +10,23 @@ const sleep = ms => new Promise(done => setTimeout(done, ms))
 const look = () => JSON.parse(JSON.stringify(handle.doc()))
 
 async function until(holds) {
-  for (let turn = 0; turn < 1500; turn++) {
+  for (let turn = 0; turn < 6000; turn++) {
     if (holds()) return {}
     await sleep(10)
   }
   throw new Error("it did not come about: " + JSON.stringify(handle?.doc()))
 }
 
-// The adapter is as npm has it; its sockets are only listened to.
-async function watch() {
-  let seen
-  for (;;) {
-    if (adapter.socket && adapter.socket !== seen) {
-      seen = adapter.socket
-      seen.addEventListener("close", event => closes.push({ code: event.code, reason: event.reason }))
-    }
-    await sleep(5)
-  }
+// The adapter is as npm has it; each of its sockets is listened to from its making.
+function watch() {
+  let held = adapter.socket
+  Object.defineProperty(adapter, "socket", {
+    get: () => held,
+    set: socket => {
+      held = socket
+      socket?.addEventListener("close", event => closes.push({ code: event.code, reason: event.reason }))
+    },
+  })
 }
 
 const acts = {

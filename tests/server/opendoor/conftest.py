@@ -77,6 +77,7 @@ class Place:
     doors: Doors
     bus: Bus
     item: str
+    door: OpenDoor
 
     @property
     def url(self) -> str:
@@ -87,6 +88,10 @@ class Place:
 
     def way_in(self, role: str = "writer", origins: Sequence[str] = ()) -> str:
         return f"ws://{self.address}{PATH}?token={self.token(role, origins)[0]}"
+
+    def connected(self) -> int:
+        """How many clients are inside."""
+        return len(self.door._connected)
 
     def says(self) -> Item:
         return self.memory.document(SCOPE, self.item).item()
@@ -126,7 +131,7 @@ def serve(hublog: HubLog, bus: Bus, memory: Shelf) -> Iterator[Callable[..., Pla
         app.add_middleware(web.Gate, hosts=frozenset({f"127.0.0.1:{port}"}))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not server.started:
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -134,13 +139,13 @@ def serve(hublog: HubLog, bus: Bus, memory: Shelf) -> Iterator[Callable[..., Pla
         def stop() -> None:
             bus.close()
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
             door.close()
             bound.close()
             assert not thread.is_alive()
 
         stack.append(stop)
-        return Place(f"127.0.0.1:{port}", memory, doors, bus, memory.put(RULES))
+        return Place(f"127.0.0.1:{port}", memory, doors, bus, memory.put(RULES), door)
 
     yield begin
     while stack:
