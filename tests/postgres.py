@@ -11,18 +11,20 @@ copied to where everybody can.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tests.ports import Port
 
 USER, PASSWORD = "outrider", "not-for-logs"
 
@@ -38,7 +40,8 @@ class Postgres:
         self._install = _installed(self._home)
         self._data = self._home / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self._port = Port()
+        self.port = self._port.number
         secret = self._home / "password"
         secret.write_text(PASSWORD)
         self._data.mkdir()
@@ -55,35 +58,39 @@ class Postgres:
         """Of the file system, for those who may enter the data folder."""
         return self._data / f".s.PGSQL.{self.port}"
 
+    def files(self, database: str) -> Path:
+        """The folder of a database, with nothing in it that a checkpoint would drop."""
+        ((oid,),) = self.query(f"SELECT oid FROM pg_database WHERE datname = '{database}'")
+        self.query("CHECKPOINT")
+        return self._data / "base" / oid
+
     def __enter__(self) -> Postgres:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._port.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def start(self) -> None:
-        """Serve, on the same port as before where there was one."""
-        for _ in range(5):
-            self.port = self.port or _free_port()
-            with (self._home / "log").open("ab") as log:
-                self._process = subprocess.Popen(
-                    [self._install / "bin" / "postgres", "-D", self._data, "-p", str(self.port), "-h", self.host,
-                     "-k", self._data, "-c", "fsync=off", "-c", "log_min_messages=fatal"],
-                    stdout=log, stderr=log, start_new_session=True, env=_environment(), **_as_nobody(),
-                )  # fmt: skip
-            if self._answers():
-                return
+        """Serve, on the same port every time."""
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._install / "bin" / "postgres", "-D", self._data, "-p", str(self.port), "-h", self.host,
+                 "-k", self._data, "-c", "fsync=off", "-c", "log_min_messages=fatal"],
+                stdout=log, stderr=log, start_new_session=True, env=_environment(), **_as_nobody(),
+            )  # fmt: skip
+        if not self._answers():
             self.stop()
-        raise RuntimeError((self._home / "log").read_text()[-2_000:])
+            raise RuntimeError((self._home / "log").read_text()[-2_000:])
 
     def stop(self) -> None:
         """End at once, in good order."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(20)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
@@ -91,27 +98,30 @@ class Postgres:
     def kill(self) -> None:
         """End without warning: SIGKILL to the server and to everything that it started."""
         assert self._process is not None
-        for pid in [self._process.pid, *_children(self._process.pid)]:
-            try:
+        self._process.send_signal(signal.SIGSTOP)  # or it might start one more
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        children = _children(self._process.pid)
+        for pid in [self._process.pid, *children]:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue  # it ended by itself
-        self._process.wait(20)
+        self._process.wait(60)
         self._process = None
+        while any(map(_alive, children)):  # the next server would find their memory in use, and not start
+            time.sleep(0.01)
 
     def query(self, sql: str, *, database: str = "postgres") -> list[list[str]]:
         """What psql, another client than the one under test, gets for it."""
         done = subprocess.run(
             [self._install / "bin" / "psql", "-h", self.host, "-p", str(self.port), "-U", USER, "-d", database,
              "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", sql],
-            capture_output=True, text=True, timeout=30, env={**_environment(), "PGPASSWORD": PASSWORD},
+            capture_output=True, text=True, timeout=60, env={**_environment(), "PGPASSWORD": PASSWORD},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def _answers(self) -> bool:
         assert self._process is not None
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while time.monotonic() < end and self._process.poll() is None:
             ready = subprocess.run(
                 [self._install / "bin" / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)], env=_environment()
@@ -123,7 +133,7 @@ class Postgres:
 
     def _run(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._install / "bin" / tool, *arguments], capture_output=True, text=True, timeout=60, cwd=self._home,
+            [self._install / "bin" / tool, *arguments], capture_output=True, text=True, timeout=100, cwd=self._home,
             env=_environment(), **_as_nobody(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -167,7 +177,9 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in done.stdout.split()]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

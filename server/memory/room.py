@@ -67,7 +67,8 @@ class Memory:
     def own(self, device: str, person: str, by: str) -> str:
         """Say whose device this is; see ``moving``."""
         scope = moving.own(self._log, device, person, by)
-        self.holds.catch_up(scope, [device])
+        for place in self.access.places(device).values():  # their teams' too
+            self.holds.catch_up(place.scope, [device])
         self._hint([device])
         return scope
 

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 from sqlalchemy import update
 
 from edge_agent.memory import actor
 from edge_agent.memory.replica import Replica
 from edge_agent.memory.store import Memory
-from server.memory import feeds
+from server.memory import erasure, feeds
 from server.memory.access import lock_scope
 from server.memory.feeds import Feeds
+from server.memory.holds import Holds
 from server.store.memory_tables import MEMORY_SCOPES
 from shared.memory.feed import change_hash, chunk_of
 from shared.protocol import Message, Remember
@@ -97,6 +99,26 @@ def _keeps_the_scope() -> Any:
     return patch.object(Memory, "drop_scope", lambda self, scope: (0, 0))
 
 
+def _ignores_holds() -> Any:
+    """What is held is forgotten all the same."""
+    return patch.object(erasure, "held", lambda *_: "")
+
+
+def _tells_nobody() -> Any:
+    """Holds stay at the hub."""
+    return patch.object(Holds, "_post", lambda *_: None)
+
+
+def _shares_its_own() -> Any:
+    """A device keeps what is its own alone as its person's."""
+    whole = Memory.write
+
+    def write(self: Memory, item: Any, **given: Any) -> str:
+        return whole(self, msgspec.structs.replace(item, scope=item.scope.replace("device", "person")), **given)
+
+    return patch.object(Memory, "write", write)
+
+
 @contextmanager
 def _both(*parts: Any) -> Iterator[None]:
     with parts[0], parts[1]:
@@ -111,6 +133,9 @@ BUGS: dict[str, Callable[[], Any]] = {
     "no-truncate": _no_truncate,
     "same-actor": _same_actor,
     "keeps-the-scope": _keeps_the_scope,
+    "ignores-holds": _ignores_holds,
+    "tells-nobody": _tells_nobody,
+    "shares-its-own": _shares_its_own,
 }
 
 

@@ -20,6 +20,7 @@ from edge_agent import status
 from edge_agent.config import Home
 from server.admin import Operator
 from server.config import HubConfig
+from tests.ports import Port
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "installers"))  # the demo's processes and its wire serve here too
@@ -91,13 +92,14 @@ class City:
         self._hosts = json.dumps([f"127.0.0.1:{wire.port}" for wire in self._wires])
         self._used: list[Wire] = []
         self._desks: list[Desk] = []
-        self.process = self._process(0)
+        self._port = Port()
+        self.process = self._process()
         self.start()
         for wire in self._wires:
             wire.lead_to(self.address)
 
-    def _process(self, port: int) -> Process:
-        words = ("hub", "run", "--home", str(self.home), "--port", str(port))
+    def _process(self) -> Process:
+        words = ("hub", "run", "--home", str(self.home), "--port", str(self._port.number))
         env = {"OUTRIDER_HUB_HOSTS": self._hosts, **self._settings}
         return Process("hub", self.folder / "hub.log", *words, env=env)
 
@@ -113,7 +115,6 @@ class City:
     def kill_and_start(self) -> None:
         """kill -9, and back on the same port, where the wires lead."""
         self.process.kill()
-        self.process = self._process(int(self.address.rsplit(":", 1)[1]))
         self.start()
 
     def publish(self, *more: str) -> int:
@@ -158,6 +159,7 @@ class City:
         for wire in self._wires:
             wire.cut()
         self.process.stop()
+        self._port.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,19 +15,21 @@ from server.memory import Memory
 from server.memory.access import places
 from server.store import HubLog, Store, make_home
 from server.store.memory_tables import MEMORY_RECORDS, MEMORY_SCOPES, MEMORY_TOMBSTONES
-from server.store.tables import DEVICES, USERS, DeviceRow
+from server.store.tables import DEVICES, OUTBOX, USERS, DeviceRow
+from shared.codec import parse
 from shared.errors import Conflict, OutriderError
-from shared.keys import PublicKey
+from shared.keys import Envelope, PublicKey
+from shared.memory.feed import Hold, open_hold
 from shared.protocol import Forget, Message, Recall, Remember, refusal
-from tests.system.image import Image, copy
+from tests.system.hubstore import Killed, OnDisk, OnPostgres
 from tests.system.opened import Opened
 
 
-def make_hub(folder: Path) -> Path:
+def make_hub(folder: Path, rows: OnPostgres | None = None) -> Path:
     """A hub that has just been made, to be copied: making its tables takes longer than a world does."""
     home = folder / "new-hub"
     make_home(home, "World", random.Random(0).randbytes)
-    store = Store(home)
+    store = Store(home, rows.url if rows else None)
     log = HubLog(store, clock=lambda: 1, random=random.Random(1).randbytes)
     with store.write() as conn:
         users = [{"name": name, "password": "", "roles": "[]", "added_at": 1} for name in ("ada", "bo")]
@@ -43,13 +45,21 @@ _COMPILED = LRUCache(2_000)
 class HubSide:
     """``clock`` in microseconds, ``noise`` gives random bytes; both are the world's."""
 
-    def __init__(self, home: Path, clock: Callable[[], int], noise: Callable[[int], bytes], opened: Opened) -> None:
+    def __init__(
+        self,
+        home: Path,
+        clock: Callable[[], int],
+        noise: Callable[[int], bytes],
+        opened: Opened,
+        rows: OnPostgres | None = None,
+    ) -> None:
         self.home, self._clock, self._noise, self._opened = home, clock, noise, opened
+        self.rows = rows or OnDisk(home)
         self.kills = 0
         self.open()
 
     def open(self) -> None:
-        self.store = Store(self.home)
+        self.store = Store(self.home, self.rows.url)
         for engine in (self.store._engine, self.store._writer):
             engine._compiled_cache = _COMPILED  # what a statement comes to is the same in every world
         self.log = HubLog(self.store, clock=self._clock, random=self._noise)
@@ -62,29 +72,31 @@ class HubSide:
         self.store.close()
 
     def kill(self) -> None:
-        """Between two messages; the files stay as they are, the write-ahead log unfolded."""
+        """Between two messages."""
         self.kills += 1
-        to = self.home.with_name("hub.image")
-        copy(self.home, to)
-        self.close()
-        shutil.rmtree(self.home)
-        to.rename(self.home)
+        self.rows.reborn(self.close)
         self.open()
 
     def serve(self, device: str, message: Message, killed_at: int) -> Message | None:
         """The answer; ``None`` where the hub was killed before it could give one."""
         if not killed_at:
             return self._answer(device, message)
-        image = Image(self.home, self.home.with_name("hub.image"), killed_at)
+        image = self.rows.dying(killed_at)
 
         def statement(_conn: object, _cursor: object, sql: str, *_: object) -> None:
             image.statement(sql)
 
+        def commit(_conn: object) -> None:
+            image.statement("COMMIT")
+
         event.listen(self.store._engine, "before_cursor_execute", statement)
-        event.listen(self.store._engine, "commit", lambda _conn: image.statement("COMMIT"))
-        answer = self._answer(device, message)
+        event.listen(self.store._engine, "commit", commit)
+        answer: Message | None = None
+        with contextlib.suppress(Killed):
+            answer = self._answer(device, message)
         if not image.taken:
             event.remove(self.store._engine, "before_cursor_execute", statement)
+            event.remove(self.store._engine, "commit", commit)
             return answer
         self.kills += 1
         self.close()
@@ -122,14 +134,22 @@ class HubSide:
         with self.store.write() as conn:
             conn.execute(insert(DEVICES), [row.model_dump()])
 
-    def grant(self, scope: str, person: str, role: str) -> None:
+    def grant(self, scope: str, member: str, role: str) -> None:
         try:
             if role:
-                self.memory.grant(scope, f"user:{person}", role, "operator")
+                self.memory.grant(scope, member, role, "operator")
             else:
-                self.memory.revoke(scope, f"user:{person}", "operator")
+                self.memory.revoke(scope, member, "operator")
         except Conflict:
             return  # it had none
+
+    def said(self, device: str, since: int) -> list[tuple[int, Hold]]:
+        """What the hub has told a device beyond a number, with its numbers: of holds."""
+        mine = (OUTBOX.c.device == device, OUTBOX.c.n > since)
+        with self.store.read() as conn:
+            rows = conn.execute(select(OUTBOX).where(*mine).order_by(OUTBOX.c.n)).all()
+        found = [(row.n, parse(row.envelope, Envelope, code="envelope.form", what="a message")) for row in rows]
+        return [(n, open_hold(envelope, self.public)) for n, envelope in found]
 
     # --- what is there --------------------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ _SKEW_S = 20 * 60
 
 
 class Schedule:
-    """So many steps of one world."""
+    """So many steps of one world. With ``wide`` there are legal holds too, and roles that single devices have: other
+    worlds for the same seeds."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, wide: bool = False) -> None:
         self.world = world
         self.chance = world.chance
         self._moves: list[tuple[float, Callable[[], None]]] = [
@@ -40,11 +41,13 @@ class Schedule:
             (0.5, self.join),
             (1, self.again),
         ]
+        if wide:
+            self._moves += [(1.5, self.hold), (1, self.lift), (12, self.heed), (1, self.grant_device)]
         self._weights = [weight for weight, _ in self._moves]
 
     def play(self, steps: int) -> None:
         for person in self.world.people:
-            self.world.hub.grant(self.chance.choice(TEAMS), person, self.chance.choice(["writer", STEWARD]))
+            self.world.hub.grant(self.chance.choice(TEAMS), f"user:{person}", self.chance.choice(["writer", STEWARD]))
         for _ in range(steps):
             self.world.now += self.chance.randrange(1, 30 * SECOND)
             ((_, move),) = self.chance.choices(self._moves, self._weights)
@@ -144,8 +147,29 @@ class Schedule:
     def grant(self) -> None:
         """A role in a team's scope is given, changed or taken away."""
         person = self.chance.choice(self.world.people)
-        self.world.hub.grant(self.chance.choice(TEAMS), person, self.chance.choice([*ROLES, "writer", ""]))
+        self.world.hub.grant(self.chance.choice(TEAMS), f"user:{person}", self.chance.choice([*ROLES, "writer", ""]))
         self.world.notify()
+
+    def grant_device(self) -> None:
+        """The same for one device alone, whoever's it is."""
+        member = f"device:{self.device().name}"
+        self.world.hub.grant(self.chance.choice(TEAMS), member, self.chance.choice([*ROLES, "writer", ""]))
+        self.world.notify()
+
+    def hold(self) -> None:
+        """An item that somebody wrote, or the whole of its scope, is put on legal hold."""
+        written = [key for key in self.world.written if not key[0].startswith("device/")]
+        if written:
+            scope, item = self.chance.choice(written)
+            self.world.hold(scope, item if self.chance.random() < 0.7 else "")
+
+    def lift(self) -> None:
+        if self.world.held:
+            self.world.lift(self.chance.choice(list(self.world.held)))
+
+    def heed(self) -> None:
+        device = self.device()
+        device.heed(self.chance.randrange(1, 4))
 
     # --- machines -------------------------------------------------------------------------------------------------
 

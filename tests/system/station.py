@@ -37,6 +37,7 @@ class Device:
         self.dropped: set[str] = set()  # scopes that were taken away when something of them was not sent yet
         self.kills = 0
         self.then: list[Callable[[], None]] = []
+        self.heard = 0  # the last message of the hub's that it took to heart
         self.open()
 
     def open(self) -> None:
@@ -130,6 +131,12 @@ class Device:
         self.waiting = False
         self.world.troubles += [error.code for error in self.replica.answer(message)]
 
+    def heed(self, most: int) -> None:
+        """Take in so many of the holds that the hub has told it of."""
+        for number, hold in self.world.hub.said(self.name, self.heard)[:most]:
+            self.memory.put_hold(hold)
+            self.heard = number
+
     @property
     def receipts(self) -> set[str]:
         return {stone for fact in self.entries if isinstance(fact, MemoryErased) for stone in fact.tombstones}
@@ -157,6 +164,7 @@ class Device:
         self.world.dead -= back
         gone = {name for name, (where, item, _) in self.world.local.items() if (where, item) in back}
         self.lost |= (before | gone) - set(self.hashes())
+        self.heard = 0  # what it was told since is told again
         self.mend()
 
     def hashes(self) -> list[str]:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from edge_agent.memory import Memory
 from tests.system import bugs
-from tests.system.converge import ground, play, run
+from tests.system.converge import Kind, ground, play, run
 from tests.system.hubside import make_hub
 from tests.system.schedule import Schedule
 from tests.system.verdict import faults
@@ -38,7 +38,7 @@ def test_devices_and_hub_agree_whatever_happened_to_them() -> None:
 @pytest.mark.parametrize(("bug", "first"), [("cursor-first", 115), ("late-changes", 90), ("number-outside", 1)])
 def test_a_planted_fault_is_found(bug: str, first: int) -> None:
     """From a seed on that is not far before one that shows it, to be short: other schedules may need other seeds."""
-    assert run(MOST, first=first, bug=bug)[0], "the harness cannot find this fault any more"
+    assert run(MOST, first=first, kind=Kind(bug=bug))[0], "the harness cannot find this fault any more"
 
 
 def test_a_seed_tells_the_same_story_every_time() -> None:

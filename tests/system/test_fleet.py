@@ -133,7 +133,7 @@ def test_a_tampered_release_is_refused_and_the_old_one_stays(own_city: City) -> 
 def test_a_second_agent_on_the_same_home_is_refused(city: City) -> None:
     desk = ready_desk(city, "second")
     with pytest.raises(Stop, match=r"agent\.running"):
-        outrider("agent", "run", "--home", str(desk.home), timeout=30)
+        outrider("agent", "run", "--home", str(desk.home))
 
 
 def test_broken_files_are_set_aside_with_the_reason(city: City) -> None:

@@ -53,11 +53,6 @@ class Office:
     def close(self) -> None:
         self.city.close()
 
-    def start_hub(self) -> None:
-        """After a kill, where the wires lead."""
-        self.city.process = self.city._process(int(self.city.address.rsplit(":", 1)[1]))
-        self.city.start()
-
     def write(self, desk: Desk, scope: str, *, subject: str = "") -> tuple[str, str]:
         """An item with a word that stands nowhere else; its id and the word."""
         word = f"zq{secrets.token_hex(8)}"
@@ -226,16 +221,13 @@ def test_a_hub_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(off
     item, word = office.write(front, "person")
     front.start()
     office.until(lambda: item in _records(office.city.home), "the hub has not got it")
-    path = office.city.home / "hub.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        assert item in _records(office.city.home, reader), "it reads the old pages"
+    with reading(office.city.home / "hub.db", "memory_records"):
         with pytest.raises(OutriderError):  # it says so when it cannot finish, or is killed before it can
             office.hub.memory("erase", item=item, scope=MARA)
         assert item not in _records(office.city.home), "the tombstone is there"
         assert any(name.startswith("hub/") for name in office.found(word)), "the bytes are still there"
         office.city.process.kill()
-    office.start_hub()
+    office.city.start()
     back.start()
     (tombstone,) = [one["id"] for one in office.hub.memory("erasures")["erasures"] if one["item"] == item]
     office.erased(tombstone)
@@ -243,11 +235,9 @@ def test_a_hub_killed_in_the_middle_of_an_erasure_finishes_it_when_it_starts(off
     office.verify()
 
 
-def _records(home: Path, db: sqlite3.Connection | None = None) -> set[str]:
-    if db is not None:
+def _records(home: Path) -> set[str]:
+    with closing(sqlite3.connect(f"{(home / 'hub.db').as_uri()}?mode=ro", uri=True)) as db:
         return {row[0] for row in db.execute("SELECT item FROM memory_records WHERE data <> x''")}
-    with closing(sqlite3.connect(f"{(home / 'hub.db').as_uri()}?mode=ro", uri=True)) as opened:
-        return _records(home, opened)
 
 
 def test_late_changes_of_what_was_forgotten_are_refused(office: Office) -> None:

@@ -119,7 +119,7 @@ def text(result: Any) -> str:
 
 async def closed(client: Client, run: str) -> Any:
     """What the assistant sees of a run once it is over."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while True:
         found = await client.call_tool("outrider_run_status", {"run": run})
         if found.structured_content["status"] == "closed":

@@ -66,7 +66,7 @@ def test_what_was_done_offline_is_listed_and_taken_back_by_the_agent(own_city: C
     assert done["order"] == "undo"
     desk.until(lambda s: bool(s["cosigned"] and s["outcomes"] == {"done": 2, "cancelled": 1}))
     ask(city, "reconcile", "excuse", str(other["n"]), "--reason", "The owner had it in writing.")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while ask(city, "reconcile", "list"):
         assert time.monotonic() < deadline
     assert desk.verify()["error"] is None

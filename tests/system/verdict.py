@@ -5,7 +5,9 @@
    person is missing, unless it was forgotten, refused with a code in the log, taken away, or went with a lost disk.
 3. What was forgotten is in no file of anybody: not its words, not a piece of a change, plain or base64.
 4. No device has anything of a scope that is not its own (any more).
-5. Cursors stand where the hub's feeds end, nothing waits that could be sent, and every tombstone has its receipt.
+5. What was held is there until the hold is lifted, and every device knows the holds of its scopes.
+6. What is a device's own is in no file of anybody else.
+7. Cursors stand where the hub's feeds end, nothing waits that could be sent, and every tombstone has its receipt.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def _needles(world: World, only: set[tuple[str, str]]) -> Iterator[tuple[str, st
 
 def _forgotten(world: World) -> Iterator[str]:
     alive = {word for key, kept in world.written.items() if key not in world.dead for word in kept.words}
-    files = [(name, path.name, path.read_bytes()) for name, home in _homes(world) for path in _files(home)]
+    files = [(name, path.name, path.read_bytes()) for name, path in _all_files(world)]
     for where, item, needle in _needles(world, world.dead):
         if needle.decode("latin-1") in alive:
             continue
@@ -98,8 +100,10 @@ def _forgotten(world: World) -> Iterator[str]:
                 yield f"{name}: {needle!r} of {where} {item}, which was forgotten, is in {file}"
 
 
-def _homes(world: World) -> list[tuple[str, Path]]:
-    return [("hub", world.hub.home), *((device.name, device.home) for device in world.devices)]
+def _all_files(world: World) -> Iterator[tuple[str, Path]]:
+    for name, home in [("hub", world.hub.home), *((device.name, device.home) for device in world.devices)]:
+        yield from ((name, path) for path in _files(home))
+    yield from (("hub", path) for path in world.hub.rows.files())
 
 
 def _files(home: Path) -> Iterator[Path]:
@@ -126,6 +130,19 @@ def _only_their_own(world: World) -> Iterator[str]:
                 yield f"{device.name} has {needle!r} of {where} {item} in its files, which is not its own"
 
 
+def _held(world: World) -> Iterator[str]:
+    yield from world.broken
+
+
+def _on_their_own(world: World) -> Iterator[str]:
+    own = {key for key, kept in world.written.items() if kept.scope == "device"}
+    files = [(name, path.name, path.read_bytes()) for name, path in _all_files(world)]
+    for where, item, needle in _needles(world, own):
+        for name, file, data in files:
+            if where != f"device/{name}" and needle in data:
+                yield f"{name}: {needle!r} of {where} {item}, which never leaves its device, is in {file}"
+
+
 def _all_is_said(world: World) -> Iterator[str]:
     for device in world.devices:
         feeds = device.memory.feeds()
@@ -148,4 +165,4 @@ def _all_is_said(world: World) -> Iterator[str]:
             yield f"{device.name} has erasures pending"
 
 
-CHECKS = (_same_items, _nothing_lost, _forgotten, _only_their_own, _all_is_said)
+CHECKS = (_same_items, _nothing_lost, _forgotten, _only_their_own, _held, _on_their_own, _all_is_said)

@@ -27,6 +27,7 @@ from shared.memory.item import Edit, item_id, new_id
 from shared.protocol import Forgotten, Message, Notice, Recall, Remember, Remembered, decode, encode
 from tests.system import bugs
 from tests.system.hubside import HubSide
+from tests.system.hubstore import OnPostgres
 from tests.system.opened import Opened
 from tests.system.station import Device
 
@@ -63,16 +64,17 @@ def suppress_ours(world: World) -> Iterator[None]:
 
 
 class World:
-    """``folder`` is where its machines keep their files; ``hub_home`` a hub made before, which is copied."""
+    """``folder`` is where its machines keep their files; ``hub_home`` a hub made before, which is copied; ``rows`` its
+    database, where that is not in there."""
 
-    def __init__(self, seed: int, folder: Path, hub_home: Path) -> None:
+    def __init__(self, seed: int, folder: Path, hub_home: Path, rows: OnPostgres | None = None) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
         self.folder = folder
         self.now = START
         self.opened = Opened()
         shutil.copytree(hub_home, folder / "hub")
-        self.hub = HubSide(folder / "hub", lambda: self.now, self.bytes, self.opened)
+        self.hub = HubSide(folder / "hub", lambda: self.now, self.bytes, self.opened, rows)
         self.people = ["ada", "bo"]
         self.devices: list[Device] = []
         self.written: dict[tuple[str, str], Written] = {}  # by the hub's name of the scope, and item
@@ -84,6 +86,9 @@ class World:
         self.stand: set[str] = set()  # those of which the hub has said that they stand
         self.strays: list[tuple[Device, str]] = []
         self.backups: list[tuple[Device, Path]] = []
+        self.held: dict[str, tuple[str, set[str]]] = {}  # holds that stand: where, items that were there
+        self.holds = 0
+        self.broken: list[str] = []  # what went although it was held, and holds that did not arrive
         self.troubles: list[str] = []
         self.news = False  # whether the hub has taken something in
         self.moved = 0
@@ -98,6 +103,8 @@ class World:
         name = f"d{len(self.devices)}"
         self.hub.enrol(name, person)
         self.devices.append(Device(self, name, person))
+        for place in self.hub.memory.access.places(name).values() if self.holds else ():
+            self.hub.memory.holds.catch_up(place.scope, [name])
 
     def count(self) -> Counter[str]:
         """What happened, for the reader of a long run."""
@@ -105,6 +112,7 @@ class World:
             changes=len(self.local),
             acknowledged=len(self.acked),
             forgotten=len(self.dead),
+            held=self.holds,
             kills=self.hub.kills + sum(device.kills for device in self.devices),
             refusals=len(self.troubles),
         )
@@ -113,6 +121,7 @@ class World:
         for device in self.devices:
             device.memory.close()
         self.hub.close()
+        self.hub.rows.close()
 
     # --- what people do -------------------------------------------------------------------------------------------
 
@@ -193,6 +202,33 @@ class World:
         self.asked[wish.id] = (self.where(device, wish.scope), wish)
         device.memory.wish(wish)
 
+    # --- what lawyers do ------------------------------------------------------------------------------------------
+
+    def hold(self, where: str, item: str) -> None:
+        there = self.hub.items(where).keys()
+        name = self.hub.memory.holds.hold(where, item, "operator", "legal")
+        self.held[name] = (where, there & {item} if item else set(there))
+        self.holds += 1
+
+    def lift(self, hold: str) -> None:
+        where, items = self.held.pop(hold)
+        for item in sorted(items - self.hub.items(where).keys()):
+            self.broken.append(f"{where} {item} was held by {hold}, and is gone")
+        self.hub.memory.holds.lift(hold, "operator")
+
+    def _lift_all(self) -> None:
+        """Every device has heard of every hold of its scopes; then all are lifted, and what they stopped goes on."""
+        for device in self.devices:
+            device.heed(2**31)
+            scopes = {place.scope for place in self.hub.memory.access.places(device.name).values()}
+            wanted = {hold for hold, (where, _) in self.held.items() if where in scopes}
+            if (known := {hold.id for hold in device.memory.holds()}) != wanted:
+                self.broken.append(f"{device.name} knows of the holds {sorted(known)}, not {sorted(wanted)}")
+        for hold in list(self.held):
+            self.lift(hold)
+        for device in self.devices:
+            device.heed(2**31)
+
     # --- the wires ------------------------------------------------------------------------------------------------
 
     def notify(self) -> None:
@@ -240,6 +276,15 @@ class World:
         for device in self.devices:
             device.cut()
             device.mend()
+        self._talk_it_out()
+        if self.holds:
+            self._lift_all()
+            self._talk_it_out()
+        self.hub.memory.finish()
+        times = self.hub.times()
+        self.dead |= {key for key, kept in self.written.items() if self._is_forgotten(key, kept, times)}
+
+    def _talk_it_out(self) -> None:
         for _ in range(_ROUNDS):
             self.news = False
             for device in self.devices:
@@ -250,9 +295,6 @@ class World:
                 device.replica.retry()
         else:
             raise Stuck(f"seed {self.seed}: there is still news after {_ROUNDS} rounds")
-        self.hub.memory.finish()
-        times = self.hub.times()
-        self.dead |= {key for key, kept in self.written.items() if self._is_forgotten(key, kept, times)}
 
     def _speak(self, device: Device) -> None:
         """All that one device has to say, each message answered at once."""
