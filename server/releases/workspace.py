@@ -28,9 +28,8 @@ from shared.errors import BadInput
 from shared.release import Manifest, ModelRef, Release
 from shared.replay.golden import cases_of, refuse_failing
 
-POLICY, SCHEMA, MODELS, MEMORY = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml"
-PEERS = "peers.yaml"
-_TOP = (POLICY, SCHEMA, MODELS, MEMORY, PEERS)
+_TOP = "policy.cedar", "schema.cedarschema", "models.json", "memory.yaml", "peers.yaml"
+POLICY, SCHEMA, MODELS, MEMORY, PEERS = _TOP
 _ROOMS = ("playbooks/", "prompts/")
 _WITHIN = re.compile(r"(?:playbooks|prompts)/[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
 _PLAYBOOK = re.compile(r"([a-z][a-z0-9_-]{0,63})\.yaml")

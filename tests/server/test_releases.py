@@ -284,6 +284,19 @@ def test_rules_of_memory_are_part_of_the_release(hub: Hub) -> None:
     assert hub.again().release(2).memory.expire[0].kinds == ["note"]
 
 
+def test_whether_devices_hand_models_to_each_other_is_part_of_the_release(hub: Hub) -> None:
+    assert hub.releases.publish("eve") == 1
+    without = hub.releases.release(1).manifest
+    assert not without.peers and b'"peers"' not in canonical(without)
+    hub.write("peers.yaml", "models: true\n")
+    assert hub.releases.publish("eve") == 2
+    manifest = hub.again().release(2).manifest
+    assert manifest.peers and "peers.yaml" not in manifest.files
+    hub.write("peers.yaml", "models: false\n")
+    assert hub.releases.publish("eve") == 3
+    assert not hub.again().release(3).manifest.peers
+
+
 def test_a_model_name_never_gets_other_bytes(hub: Hub) -> None:
     hub.releases.publish("eve")
     hub.write("models.json", json.dumps([MODEL | {"sha256": "cd" * 32}]))
@@ -356,6 +369,10 @@ def test_the_real_log_of_the_hub_takes_it(hub: Hub, hublog: HubLog) -> None:
         ("policy.cedar", POLICY.replace(";", " when { context.lable == 1 };"), "policy.invalid", "policy.cedar:1"),
         ("schema.cedarschema", "entity", "policy.schema", "schema.cedarschema"),
         ("memory.yaml", "memory: 1\nexpire: [{after: soon}]\n", "memory.rules", "memory.yaml:2"),
+        ("peers.yaml", "models: yes\n", "release.peers", "peers.yaml:1"),
+        ("peers.yaml", "files: true\n", "release.peers", "peers.yaml:1"),
+        ("peers.yaml", "", "release.peers", "peers.yaml:1"),
+        ("peers.yaml", b"\xff", "release.peers", "peers.yaml"),
         ("models.json", "{", "release.models", "models.json"),
         ("models.json", json.dumps([MODEL | {"sha256": "AB" * 32}]), "release.models", "models.json"),
         ("models.json", json.dumps([MODEL | {"kind": "oracle"}]), "release.models", "models.json"),

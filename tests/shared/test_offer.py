@@ -204,6 +204,9 @@ def test_it_is_told_in_lines_without_tricks() -> None:
     other = policy(7)
     other["targets"]["release/1/policy.cedar"] = target(b"y")
     assert said(release(other))[-1] != told[-1], "a change in another release changes the digest"
+    sharing = manifest(7).replace('"playbooks"', '"peers":true,"playbooks"')
+    told_of = [line for line in said(msgspec.structs.replace(release(), manifest=sharing)) if "hand models" in line]
+    assert told_of == ["  devices may hand models to each other"] and not any("hand models" in line for line in told)
     key = {"keyval": {"public": KEYS["bob"].public.raw.hex()}, "x-outrider-name": "bob\x1b[2Jalice"}
     text = json.dumps(
         {

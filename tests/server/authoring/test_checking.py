@@ -9,7 +9,7 @@ import pytest
 
 from server.authoring import ERROR, WARNING, Finding, Known
 from server.authoring.checking import check
-from server.releases.workspace import MEMORY, MODELS, POLICY, SCHEMA, read_folder
+from server.releases.workspace import MEMORY, MODELS, PEERS, POLICY, SCHEMA, read_folder
 from tests.server.authoring.conftest import STARTER
 
 BOOK, PROMPT = "playbooks/permit-triage.yaml", "prompts/extract-fields@1.txt"
@@ -231,6 +231,7 @@ ERRORS = [
     (PROMPT, "[[text]]", "[[txt]]", "prompt.form", None),
     (MEMORY, "  - {kinds: [note], after: 365d}", "  - {kinds: [notes], after: 365d}", "memory.rules", "notes"),
     (MODELS, '"kind": "embedder"', '"kind": "embeder"', "release.models", None),
+    (PEERS, "", "models: perhaps\n", "release.peers", "perhaps"),
 ]  # fmt: skip
 
 

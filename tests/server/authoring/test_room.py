@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.releases.workspace import MODELS, POLICY
+from server.releases.workspace import MODELS, PEERS, POLICY
 from shared.codec import digest, hex_sha256
 from shared.entries import DraftSaved, DraftSigned, ReleasePublished, read
 from shared.errors import BadInput, Conflict, OutriderError, Refused
@@ -149,9 +149,16 @@ def test_a_release_that_had_no_version_is_read_and_restored(desk: Desk) -> None:
     assert {path: data for path, data in files.items() if path != MODELS} == {
         path: data for path, data in desk.files.items() if path != MODELS
     }
+    assert PEERS not in files
     desk.change(POLICY, "context.confidence < 850", "context.confidence < 800")
     desk.room.restore_release(1, by=MARA)
     assert code(Conflict, lambda: desk.room.publish(desk.room.need().version, by=MARA)) == "release.unchanged"
+
+
+def test_what_devices_may_hand_on_is_read_back_from_a_release_that_had_no_version(desk: Desk, home: Path) -> None:
+    (home / "workspace" / PEERS).write_text("models: true\n")
+    desk.releases.publish("operator")
+    assert desk.room.release_files(1)[PEERS] == b"models: true\n"
 
 
 def test_the_folder_becomes_a_version_before_it_is_published(desk: Desk, home: Path) -> None:
