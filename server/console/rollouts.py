@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from server.console.desk import Desk, Form, Person
 from server.console.failures import describe
+from server.console.overview import slices
 from server.rollouts import Placed, RolloutOrder, Rollouts, carry_out, cohorts
 from server.rollouts.orders import ROLES
 from shared import entries as e
@@ -108,12 +109,14 @@ class RolloutPages:
         newest = (await run_in_threadpool(self._rollouts.courses))[0].state == state
         outcomes = await run_in_threadpool(self._rollouts.evidence, state)
         everybody = await run_in_threadpool(self._rollouts.everybody) if newest else []
+        split = cohorts(everybody)
         readings = r.readings(state.plan, outcomes)
         return self._desk.page(
             request, "rollout.html", person, course=course, state=state, plan=state.plan, newest=newest,
             said=await run_in_threadpool(self._rollouts.judged, state), readings=readings, outcomes=outcomes,
             plots=[plot(one.path) for one in readings], metrics=METRICS, statuses=STATUSES, cohort_names=COHORTS,
-            cohorts=cohorts(everybody), devices=everybody[:DEVICES_SHOWN], left_out=len(everybody[DEVICES_SHOWN:]),
+            cohorts=split, slices=slices({one.name: one.devices for one in split}, len(everybody)),
+            devices=everybody[:DEVICES_SHOWN], left_out=len(everybody[DEVICES_SHOWN:]),
             events=[(event, *told(event)) for event in reversed(course.events)], may=person.may(*ROLES),
             can_return=newest and state.status in (r.RUNNING, r.PAUSED, r.HALTED, r.FINISHED),
             failure=describe(failure) if failure else None,
