@@ -34,10 +34,12 @@ def examine(
     fetch: upstream.Fetch = upstream.fetch_url,
     probe_models: Probe = probe.findings,
     constraints: Path = machine.CONSTRAINTS,
+    peer_listen: str = "",
 ) -> list[Finding]:
     """All findings about the agent in ``root``. ``now`` returns microseconds since 1970 UTC."""
     home = Home(root)
     found = [*machine.installed(constraints), *machine.disk(home), *machine.modes(home), machine.running(home)]
+    found += machine.peering(peer_listen)
     try:
         identity = load_identity(home)
     except OutriderError as error:
@@ -60,8 +62,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Check what is installed, reachable and out of date, and say what to do. Exit code 1 if something failed."""
-    root = read_config(os.environ, home=home).home
-    found = examine(root, now=lambda: time.time_ns() // 1000)
+    config = read_config(os.environ, home=home)
+    root = config.home
+    found = examine(root, now=lambda: time.time_ns() // 1000, peer_listen=config.peer_listen)
     failed = sum(one.status == "fail" for one in found)
     if as_json:
         typer.echo(msgspec.json.encode({"home": str(root), "ok": not failed, "findings": found}).decode())

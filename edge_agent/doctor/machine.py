@@ -7,6 +7,7 @@ import platform
 import re
 import secrets
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from edge_agent.config import Home
 from edge_agent.doctor.findings import Finding
 from edge_agent.identity import load_key
 from edge_agent.lock import is_held
-from shared.errors import OutriderError
+from shared.errors import BadInput, OutriderError
+from shared.peering import read_address
 
 _LITTLE_SPACE, _NO_SPACE = 1_000_000_000, 100_000_000  # bytes
 _SLOW_FSYNC_MS = 100
@@ -171,6 +173,23 @@ def modes(home: Home) -> Iterator[Finding]:
         yield Finding("file modes", "fail", said, advice)
     if not wrong:
         yield Finding("file modes", "ok", "folders 0700, keys 0600")
+
+
+def peering(listen: str) -> Iterator[Finding]:
+    """Where models are to be handed to other devices, if anywhere. Its port may be in use already: by the agent."""
+    if not listen:
+        return
+    try:
+        host, _ = read_address(listen)
+        with socket.socket(socket.AF_INET6 if host.version == 6 else socket.AF_INET) as tried:
+            tried.bind((str(host), 0))
+    except BadInput as error:
+        yield Finding("peers", "fail", f"OUTRIDER_PEER_LISTEN: {error.message}", error.advice)
+    except OSError:
+        advice = "correct OUTRIDER_PEER_LISTEN: devices find this one only at an address of its own"
+        yield Finding("peers", "warn", f"this computer does not have the address in {listen}", advice)
+    else:
+        yield Finding("peers", "ok", f"models are handed to other devices at {listen}, where the release lets it")
 
 
 def running(home: Home) -> Finding:

@@ -264,3 +264,17 @@ def test_the_command_prints_json_and_fails_where_something_failed(home: Home, se
     assert bad.exit_code == 1
     assert "fail  file modes" in bad.stdout
     assert "-> run: chmod 600" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("listen", "status", "said"),
+    [
+        ("127.0.0.1:8401", "ok", "at 127.0.0.1:8401, where the release lets it"),
+        ("10.255.255.254:8401", "warn", "does not have the address"),
+        ("0.0.0.0:8401", "fail", "OUTRIDER_PEER_LISTEN"),
+    ],
+)
+def test_where_models_are_handed_to_other_devices(listen: str, status: str, said: str) -> None:
+    (found,) = machine.peering(listen)
+    assert (found.status, bool(found.advice)) == (status, status != "ok") and said in found.detail
+    assert list(machine.peering("")) == []

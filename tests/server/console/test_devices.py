@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.console.formats import SECOND, exact
+from shared.protocol import PROTOCOL_VERSION, Hello, Status
 from tests.server.console.conftest import session_csrf, signed_in
 from tests.server.console.sample_hub import OMAR, SampleHub
 
@@ -31,6 +32,18 @@ def test_a_device_has_its_figures(read_only: SampleHub) -> None:
     html = signed_in(read_only).get(f"/devices/{device(read_only, 'Back office')}").text
     for shown in ("of 67 entries: 41 not synced yet", "drift", "is to run 1", "until then it may act offline"):
         assert shown in html, shown
+
+
+def test_where_a_device_hands_out_models_is_shown_while_it_does(busy: SampleHub) -> None:
+    desk = device(busy, "Counter 2")
+    page = signed_in(busy).get(f"/devices/{desk}")
+    assert "hands out models" not in page.text
+    seen = busy.devices.get(desk)
+    hello = Hello(PROTOCOL_VERSION, desk, "00", seen.log_size, "", seen.release, "agent 0.1.0", "")
+    busy.devices.arrive(hello, "192.168.1.20")
+    busy.devices.status(desk, Status(seen.release, seen.log_size, 0, 0, 0, peer="192.168.1.20:8401"))
+    page = signed_in(busy).get(f"/devices/{desk}")
+    assert "hands out models at <code>192.168.1.20:8401</code>" in page.text
 
 
 def test_revoking_asks_first_and_tells_why(busy: SampleHub) -> None:
