@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from server.memory.rows import derived
 from shared import limits
 from shared.errors import BadInput, OutriderError
-from shared.memory.chunks import read_change
-from shared.memory.columns import unsigned
+from shared.memory.chunks import DEFLATED, Header, read_change, read_header
 from shared.memory.feed import SCOPE, Change, Rejected, Tombstone, change_hash, chunk_of, subject_digest
 from shared.memory.stamp import written
 from shared.memory.verdict import Probe, Task, Verdict
@@ -19,7 +18,6 @@ ERASED = "memory.erased"
 OTHER_SCOPE = "memory.other-scope"
 ITEM_FULL = "memory.item-full"
 FORKED = "memory.forked"
-_DEFLATED = 2  # the type of a chunk, behind magic and checksum
 
 
 class Screener(Protocol):
@@ -85,7 +83,7 @@ def read_changes(changes: Sequence[Change]) -> tuple[Incoming, list[Rejected]]:
     for change in changes:
         try:
             chunk = chunk_of(change)
-            name = read_change(chunk).hash if chunk[8:9] == bytes([_DEFLATED]) else change_hash(chunk)
+            name = read_change(chunk).hash if chunk[8:9] == bytes([DEFLATED]) else change_hash(chunk)
         except OutriderError as error:
             refused.append(Rejected(change.item, "", error.code))
         else:
@@ -140,34 +138,26 @@ def _settle(
     if verdict.probe is None:
         return
     taken = {name: _plain(fresh[name]) for name in names if name in got}
-    first_at = draft.known.first_at if draft.known.changes else min(_begun(taken.values()), default=0)
+    headers = [read_header(chunk) for chunk in taken.values()]
+    first_at = draft.known.first_at if draft.known.changes else min(_begun(headers), default=0)
     code = _unwelcome(scope, verdict.probe, first_at, stones)
     if code:
         outcome.refuse(draft.item, taken, code)
         return
     draft.records = list(taken.items())
-    draft.row = _row(draft, verdict.probe, first_at)
+    draft.row = _row(draft, verdict.probe, headers, first_at)
     outcome.stored.extend(taken)
     outcome.drafts.append(draft)
 
 
 def _plain(chunk: bytes) -> bytes:
     """A change that was let through, not deflated: its hash is over that."""
-    return read_change(chunk).raw if chunk[8] == _DEFLATED else chunk
+    return read_change(chunk).raw if chunk[8] == DEFLATED else chunk
 
 
-def _deps(chunk: bytes) -> int:
-    """On how many changes a change that was let through is built: the number behind its length."""
-    at = 9
-    while chunk[at] & 0x80:
-        at += 1
-    return unsigned(chunk, at + 1, len(chunk))[0]
-
-
-def _begun(chunks: Iterable[bytes]) -> list[int]:
+def _begun(headers: Iterable[Header]) -> list[int]:
     """When the changes that are built on nothing say that they were made."""
-    first = [read_change(chunk) for chunk in chunks if _deps(chunk) == 0]
-    return [written(one.time, one.message)[0] for one in first]
+    return [written(one.time, one.message)[0] for one in headers if not one.deps]
 
 
 def _unwelcome(scope: str, probe: Probe, first_at: int, stones: Sequence[Tombstone]) -> str:
@@ -186,23 +176,22 @@ def covers(stone: Tombstone, subject: str, first_at: int) -> bool:
     return stone.kind == SCOPE or (bool(subject) and subject_digest(subject, stone.salt) == stone.subject)
 
 
-def _row(draft: Draft, probe: Probe, first_at: int) -> dict[str, Any]:
-    newest = read_change(draft.records[-1][1])
-    changed_at, by = written(newest.time, newest.message)
+def _row(draft: Draft, probe: Probe, headers: Sequence[Header], first_at: int) -> dict[str, Any]:
+    changed_at, by = written(headers[-1].time, headers[-1].message)
     return derived(probe.item) | {
         "changes": draft.known.changes + len(draft.records),
         "size": draft.known.size + draft.size,
         "first_at": first_at,
         "changed_at": changed_at,
         "changed_by": by,
-        "conflicts": _conflicts(draft, probe),
+        "conflicts": _conflicts(draft, probe, headers),
         "base": probe.saved,
     }
 
 
-def _conflicts(draft: Draft, probe: Probe) -> int:
+def _conflicts(draft: Draft, probe: Probe, headers: Sequence[Header]) -> int:
     """How many fields have several values. Only where changes were made apart is it worth looking."""
-    if len(probe.heads) == 1 and not draft.known.conflicts and all(_deps(data) < 2 for _, data in draft.records):
+    if len(probe.heads) == 1 and not draft.known.conflicts and all(len(one.deps) < 2 for one in headers):
         return 0
     from shared.memory.document import Document
 

@@ -56,20 +56,23 @@ ACTIONS = ("make-map", "set", "make-list", "delete", "make-text", "increment", "
 NULL, FALSE, TRUE, UINT, INT, FLOAT, STRING, BYTES, COUNTER, TIMESTAMP = range(10)
 
 
-class ParsedChange(msgspec.Struct, frozen=True):
-    """What a change says of itself. Hashes and actors are hex; ``time`` is as the writer put it.
+class Header(msgspec.Struct, frozen=True):
+    """How a change begins. Hashes and actors are hex; ``time`` is as the writer put it."""
 
-    ``ops`` is how many operations it has, ``inflated`` how many bytes the chunk has when it is not deflated, and
-    ``raw`` those bytes. ``columns`` are the encoded columns by their number.
-    """
-
-    hash: str
     actor: str
     seq: int
     start_op: int
     time: int
     message: str
     deps: tuple[str, ...]
+
+
+class ParsedChange(Header, frozen=True):
+    """What a change says of itself. ``ops`` is how many operations it has, ``inflated`` how many bytes the chunk has
+    when it is not deflated, and ``raw`` those bytes. ``columns`` are the encoded columns by their number.
+    """
+
+    hash: str
     other_actors: tuple[str, ...]
     ops: int
     inflated: int
@@ -97,14 +100,8 @@ class Op(msgspec.Struct, frozen=True):
 def read_change(chunk: bytes) -> ParsedChange:
     """Take a change apart. Raises ``Tampered('memory.hostile.*')`` where it is not one, whole, in its one spelling."""
     raw = _whole(chunk)
-    body = _body(raw)
     end = len(raw)
-    deps, at = _hashes(raw, body, end)
-    actor, at = _bytes(raw, at, end)
-    seq, at = unsigned(raw, at, end)
-    start_op, at = unsigned(raw, at, end)
-    time, at = signed(raw, at, end)
-    message, at = _bytes(raw, at, end)
+    header, at = _header(raw)
     count, at = unsigned(raw, at, end)
     others = []
     for _ in range(_few(count, end - at)):
@@ -112,19 +109,24 @@ def read_change(chunk: bytes) -> ParsedChange:
         others.append(other.hex())
     columns = _columns(raw, at, end)
     return ParsedChange(
+        actor=header.actor,
+        seq=header.seq,
+        start_op=header.start_op,
+        time=header.time,
+        message=header.message,
+        deps=header.deps,
         hash=hashlib.sha256(memoryview(raw)[8:]).hexdigest(),
-        actor=actor.hex(),
-        seq=seq,
-        start_op=start_op,
-        time=time,
-        message=_text(message),
-        deps=tuple(deps),
         other_actors=tuple(others),
         ops=sum(run[1] for run in numbers(columns.get(ACTION, b""))),
         inflated=end,
         raw=raw,
         columns=columns,
     )
+
+
+def read_header(raw: bytes) -> Header:
+    """How a change begins. Only for one that passed the screen, and is not deflated: nothing else of it is read."""
+    return _header(raw)[0]
 
 
 def operations(chunk: bytes) -> list[Op]:
@@ -212,8 +214,17 @@ def _inflate(body: bytes) -> bytes:
     return whole
 
 
-def _body(raw: bytes) -> int:
-    return unsigned(raw, 9, len(raw))[1]
+def _header(raw: bytes) -> tuple[Header, int]:
+    """A change's header, and where it ends."""
+    end = len(raw)
+    _, at = unsigned(raw, 9, end)
+    deps, at = _hashes(raw, at, end)
+    actor, at = _bytes(raw, at, end)
+    seq, at = unsigned(raw, at, end)
+    start_op, at = unsigned(raw, at, end)
+    time, at = signed(raw, at, end)
+    message, at = _bytes(raw, at, end)
+    return Header(actor.hex(), seq, start_op, time, _text(message), tuple(deps)), at
 
 
 def _leb(number: int) -> bytes:

@@ -88,6 +88,8 @@ def _check_place(graph: Graph, clocks: Mapping[bytes, dict[bytes, int]], parsed:
 def _check_references(by_actor: Mapping[bytes, list[Known]], clock: Mapping[bytes, int], parsed: ParsedChange) -> None:
     """Every operation that the change is about was there for its writer to see. Those it made itself are older than
     what is about them: the screen saw to that."""
+    if not parsed.deps and not parsed.other_actors:
+        return  # nothing was there before it
     actors = [bytes.fromhex(actor) for actor in (parsed.actor, *parsed.other_actors)]
     for counter, which in references(parsed):
         changes = by_actor.get(actors[which], [])[: clock.get(actors[which], 0)]

@@ -69,16 +69,17 @@ def _check_header(change: ParsedChange) -> None:
         raise hostile("memory.hostile.message", "what a change says of itself is too long, or has NUL in it")
 
 
-# What a row may be: object, place, insert, action, value, overwritten. Everything else is refused.
+# What a row may be: object, name, letter, insert, action, value, overwritten. Everything else is refused.
 _ROOT, _WITHIN = 0, 1
-_BY_NAME, _AT_START, _AT_LETTER = 0b001, 0b010, 0b110
+_UNNAMED, _NAMED = 0, 1
+_NOWHERE, _AT_START, _AT_LETTER = 0, 1, 2
 _NOTHING, _PLAIN, _LETTER = 0, 1, 2
 _NONE, _ONE, _MANY = 0, 1, 2
 _OWNED = bytes.maketrans(bytes((_AT_START, _AT_LETTER)), b"\0\1")  # a letter has a writer, the start has none
-_LETTER_GONE = (_WITHIN, _AT_LETTER, 0, _DELETE, _NOTHING, _ONE)
+_LETTER_GONE = (_WITHIN, _UNNAMED, _AT_LETTER, 0, _DELETE, _NOTHING, _ONE)
 _SHAPES = frozenset(
     [
-        (at, _BY_NAME, 0, action, value, over)
+        (at, _NAMED, _NOWHERE, 0, action, value, over)
         for at in (_ROOT, _WITHIN)
         for over in (_NONE, _ONE, _MANY)
         for action, value in (
@@ -90,7 +91,7 @@ _SHAPES = frozenset(
         )
         if (action, over) != (_DELETE, _NONE)
     ]
-    + [(_WITHIN, place, 1, _SET, _LETTER, _NONE) for place in (_AT_START, _AT_LETTER)]
+    + [(_WITHIN, _UNNAMED, place, 1, _SET, _LETTER, _NONE) for place in (_AT_START, _AT_LETTER)]
     + [_LETTER_GONE]
 )
 
@@ -106,14 +107,13 @@ def _check_rows(change: ParsedChange) -> None:
     letters = _letters(change, used)
     inserts = _expand(change, [(int(value), times) for value, times in booleans(_column(change, chunks.INSERT))])
     actions = _expand(change, [(_action(value), times) for value, times in numbers(_column(change, chunks.ACTION))])
-    places = bytes(map(operator.or_, names, letters))
     over = _overwritten(change, used)
-    shapes = list(zip(objects, places, inserts, actions, _values(change), over.how, strict=True))
-    kinds = set(shapes)
+    rows = (objects, names, letters, inserts, actions, _values(change), over.how)
+    kinds = set(zip(*rows, strict=True))
     if not kinds <= _SHAPES or names.count(1) > limits.MEMORY_CHANGE_NAMED:
         raise hostile("memory.hostile.operation", "a change has an operation that no item needs, or too many")
     if _LETTER_GONE in kinds:
-        _check_gone(change, [shape == _LETTER_GONE for shape in shapes], over)
+        _check_gone(change, [row == _LETTER_GONE for row in zip(*rows, strict=True)], over)
     if len(used) <= len(change.other_actors):
         raise odd("a change names an actor that it has no use for")
 
@@ -150,7 +150,7 @@ def _letters(change: ParsedChange, used: set[int]) -> bytes:
     row, at = change.start_op, 0
     for step, times in _absent_or(change, differences(_column(change, chunks.KEY_CTR))):
         if step is None:
-            places.append((0, times))
+            places.append((_NOWHERE, times))
         else:
             first, at = at + step, at + step * times
             if min(first, at) < 0 or first >= row or at >= row + times - 1:
