@@ -271,7 +271,7 @@ class Agent:
             trusted=lambda: not self._device.revoked,
             rate=self._config.peer_rate_kb * 1024,
             now=now_us,
-            changed=self._link.news.set,
+            changed=self._reachable,
             trouble=self.trouble,
         )
 
@@ -337,6 +337,11 @@ class Agent:
         for run in runs:
             self._runner.wake(run)
         self._runner.wake_all()
+
+    def _reachable(self) -> None:
+        """Other devices can fetch models at another address, or no longer: the hub is told at once."""
+        self._troubles.clear("peer.")
+        self._link.news.set()
 
     def _forget_outside(self, stone: Tombstone) -> None:
         """What a tombstone asks of sessions and, for a run, of the log: its bodies. In a thread, again after a kill."""
