@@ -256,6 +256,11 @@ class Wire:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Cut it for good."""
+        self.cut()
+        self._held.close()
+
     def mend(self) -> None:
         self._listener = _listen(self.port)
         self._serve(self._listener)

@@ -55,7 +55,7 @@ def test_a_cut_wire_carries_nothing_and_a_mended_one_does(echo: str) -> None:
     with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as link:
         link.sendall(b"two")
         assert link.recv(10) == b"two"
-    wire.cut()
+    wire.close()
 
 
 class Counting(Process):

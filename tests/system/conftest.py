@@ -151,13 +151,13 @@ class City:
         for desk in self._desks:
             desk.process.stop()
         for wire in self._used:
-            wire.cut()
+            wire.close()
         self._desks, self._used = [], []
 
     def close(self) -> None:
         self.clear()
         for wire in self._wires:
-            wire.cut()
+            wire.close()
         self.process.stop()
         self._port.close()
 
