@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,7 +29,7 @@ base = "{base}/v1"
 private = ["localhost"]
 ca = "{ca}"
 auth = {{type = "header", header = "X-Api-Key", secret = "shop"}}
-timeout_s = 5
+timeout_s = 30
 rate = {{calls = 100, per_s = 1}}
 
 [calls.place-order]
@@ -216,7 +215,7 @@ def test_what_the_settings_say_is_declared(tools: Make) -> None:
     )  # fmt: skip
     assert place_order.about == "Place an order." and cancel.about == "POST /orders/{order}/cancel at localhost."
     assert (get.effect, get.risk, get.idempotent, get.askable, get.reads_back) == ("read", "low", True, False, False)
-    assert place_order.rate == Rate(100, 1.0) and place_order.timeout_s == 10.0
+    assert place_order.rate == Rate(100, 1.0) and place_order.timeout_s == 35.0
     assert not place_order.arguments["note"].required and place_order.arguments["price"].kind == "decimal"
     action = order(note="x")
     check_arguments(place_order, action)
@@ -467,37 +466,38 @@ async def test_an_answer_cut_after_the_request_is_a_doubt_that_asking_settles(sh
 
 
 async def test_a_slow_service_is_left_at_the_deadline(shop: Shop, tools: Make) -> None:
-    shop.delay_s = 0.7
-    started = time.monotonic()
+    shop.answers.clear()
     with pytest.raises(Unavailable, match="web.slow") as caught:
-        await tools(timeout_s=0.2)["place-order"].send(order(), "k")
-    assert time.monotonic() - started < 0.65 and not isinstance(caught.value, NotSent)
+        await tools(timeout_s=1.5)["place-order"].send(order(), "k")
+    assert shop.seen("/v1/orders") == 1 and not isinstance(caught.value, NotSent)
 
 
 async def test_waiting_for_a_thread_counts_and_is_not_sent(shop: Shop, tools: Make) -> None:
-    shop.delay_s = 0.4
+    shop.answers.clear()
     made = tools(STATUS.replace('"/status/{n}"\n', '"/status/{n}"\ntimeout_s = 0.2\n', 1), at_once=1)
     slow = asyncio.create_task(outcome(made["again"], 200))
-    await asyncio.sleep(0.05)
-    error = await outcome(made["change"], 200)
-    assert isinstance(error, NotSent) and await slow is None
+    while not shop.seen("/status"):
+        await asyncio.sleep(0.01)
+    late = asyncio.create_task(outcome(made["change"], 200))
+    await asyncio.sleep(0.3)
+    shop.answers.set()
+    assert isinstance(await late, NotSent) and await slow is None
     assert shop.seen("/status") == 1
     await close_all(made)
 
 
 async def test_closing_cuts_off_what_is_under_way(shop: Shop, tools: Make) -> None:
     """The agent's end waits for no service; whether it acted is not known, and found out after the next start."""
-    shop.delay_s = 1.0
+    shop.answers.clear()
     tool, action = tools()["place-order"], order()
-    started = time.monotonic()
     under_way = asyncio.create_task(tool.send(action, action.key))
     while not shop.seen("/v1/orders"):
         await asyncio.sleep(0.01)
     await tool.close()
     with pytest.raises(Unavailable, match="web.cut") as caught:
         await under_way
-    assert not isinstance(caught.value, NotSent) and time.monotonic() - started < 0.9
-    shop.delay_s = 0.0
+    assert not isinstance(caught.value, NotSent)
+    shop.answers.set()
     assert (await tools()["place-order"].send(action, action.key)).details["kept"] == {"order": "o-1"}
 
 
