@@ -28,11 +28,12 @@ from shared.memory.chunks import ACTION, ACTIONS, KEY_STR, ParsedChange, read_ch
 from shared.memory.columns import numbers
 from shared.memory.conflicts import Cell, Conflict, Version, find, in_order
 from shared.memory.difference import pieces
+from shared.memory.feed import change_hash
 from shared.memory.first import first_change
 from shared.memory.item import EDITED, INTEGERS, STRINGS, Edit, Item, applied, check
 from shared.memory.stamp import check_stamp, stamp, written
 
-__all__ = ["NAMES", "Conflict", "Document", "Edit", "Version", "create", "open_item"]
+__all__ = ["NAMES", "Conflict", "Document", "Edit", "Version"]
 
 _NEEDED = frozenset((*STRINGS, *INTEGERS, "text", "fields", "tags"))
 NAMES = _NEEDED | {"pinned"}  # all that may stand in a document's root
@@ -51,6 +52,7 @@ class Document:
         self._actor = actor
         self._native: core.Document | None = None
         self._item: Item | None = None
+        self._heads: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, item: Item, actor: bytes, *, at: int, by: str) -> Document:
@@ -94,7 +96,7 @@ class Document:
 
     def heads(self) -> tuple[str, ...]:
         """Hashes of the changes that no other was made upon, sorted."""
-        return tuple(sorted(head.hex() for head in self._opened().get_heads()))
+        return self._heads or tuple(sorted(head.hex() for head in self._opened().get_heads()))
 
     def history(self) -> list[Version]:
         """Every change, oldest first: after those it was made upon, and in the same order wherever it is asked."""
@@ -152,7 +154,7 @@ class Document:
             return None
         chunk = _stamped(made[0], at, by)
         self._parts.append(chunk)
-        self._native, self._item = None, item
+        self._native, self._item, self._heads = None, item, (change_hash(chunk),)  # it was made upon all others
         return chunk
 
     def restore(self, version: str, *, at: int, by: str) -> bytes | None:
@@ -212,16 +214,6 @@ def _begins(part: bytes) -> bool:
         return not read_change(part).deps
     except Tampered:
         return False  # a saved document, or several changes in one
-
-
-def create(item: Item, actor: bytes) -> bytes:
-    """A saved document with the item in it, made at no time by nobody. Raises ``BadInput('memory.item')``."""
-    return Document.create(item, actor, at=0, by="").save()
-
-
-def open_item(saved: bytes) -> Item:
-    """What a saved document says. Raises as ``Document.load``."""
-    return Document.load([saved]).item()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from edge_agent.memory import Memory, Query, items, schema
 from shared.codec import hex_sha256
 from shared.errors import Refused
 from shared.memory import Edit, Item, item_id
-from shared.memory.document import create
+from shared.memory.document import Document
 from shared.memory.vector import Embedding
 
 # As the agent made it before there was a form 2, to the letter.
@@ -43,7 +43,7 @@ def old(path: Path, *made: Item) -> None:
         db.executescript(FORM_1)
         db.execute("INSERT INTO self VALUES ('actor', ?)", (bytes(16),))
         for item in made:
-            name, document = item_id(item), create(item, bytes(16))
+            name, document = item_id(item), Document.create(item, bytes(16), at=0, by="").save()
             row = (name, item.kind, item.scope, item.source, item.text, item.fields.get("lane", ""), item.expires_at)
             db.execute("INSERT INTO item VALUES (?,?,?,?,?,?,?,?,?)", (*row, hex_sha256(document), document))
             db.execute("INSERT INTO words VALUES (?, ?)", (name, item.text))

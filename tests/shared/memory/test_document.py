@@ -54,6 +54,7 @@ def test_an_edit_is_one_change_of_what_differs() -> None:
     )
     chunk = document.edit(edit, at=AT + 1, by="run run_1")
     assert chunk is not None and document.changes()[1:] == [chunk] and read_change(chunk).ops < 40
+    assert document.heads() == Document.load(document.changes()).heads() == (read_change(chunk).hash,)
     assert document.item() == Item(
         kind="fact",
         text="The desk opens at ten.",

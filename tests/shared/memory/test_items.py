@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.codec import unb64
 from shared.errors import BadInput, Tampered
 from shared.memory import KINDS, Edit, Item, check, item_id
-from shared.memory.document import Document, create, open_item
+from shared.memory.document import Document
 from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS, applied
 
 ACTOR = bytes(range(16))
@@ -37,6 +37,14 @@ ITEMS = st.builds(
     pinned=st.booleans(),
 )
 PLAIN = Item(kind="note", text="The desk opens at nine.", source="test")
+
+
+def create(item: Item, actor: bytes) -> bytes:
+    return Document.create(item, actor, at=0, by="").save()
+
+
+def open_item(saved: bytes) -> Item:
+    return Document.load([saved]).item()
 
 
 @settings(deadline=None, max_examples=200)
