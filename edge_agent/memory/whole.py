@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edge_agent.memory.decisions import read_decisions
-from edge_agent.memory.search import Query
 from edge_agent.memory.store import Memory
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
+    from shared.memory.duplicates import Proposal
     from shared.memory.exchange import Exported
-    from shared.memory.rules import Dated
-
-_ALL = 2**31
+    from shared.memory.rules import Dated, MemoryRules
 
 
 def exported(memory: Memory, ids: Iterable[str]) -> Iterator[Exported]:
@@ -45,11 +43,32 @@ def brought(memory: Memory, name: str, data: bytes, scope: str) -> tuple[int, in
 
 
 def dated(memory: Memory, now: int) -> list[Dated]:
-    """What the rules of upkeep judge: every item that has not expired, and when it last changed."""
+    """What the rules of upkeep judge: every item that has not expired, and when it last changed. Without its tags and
+    fields, which no rule looks at."""
     from shared.memory.rules import Dated
 
-    found = memory.find(Query("", limit=_ALL), now=now)
-    return [Dated(one.kept.id, memory.get(one.kept.id), one.kept.changed_at) for one in found]
+    return [Dated(id, item, changed_at) for id, item, changed_at in memory.said(now)]
+
+
+def twice(memory: Memory, items: Iterable[Dated], rules: MemoryRules) -> Iterator[Proposal]:
+    """The merges that ``duplicates`` proposes for items of ``dated``, one after the other, with all that the items of
+    each have. One whose items change meanwhile is left out."""
+    from shared.memory.duplicates import duplicates
+
+    for one in duplicates(items, rules):
+        yield from merge_of(memory, [one.keep, *one.drop], rules)
+
+
+def merge_of(memory: Memory, ids: Iterable[str], rules: MemoryRules) -> list[Proposal]:
+    """What is proposed for these items alone; nothing where one of them is gone."""
+    from shared.memory.duplicates import duplicates
+    from shared.memory.rules import Dated
+
+    try:
+        items = [Dated(id, memory.get(id), memory.kept(id).changed_at) for id in ids]
+    except BadInput:
+        return []
+    return duplicates(items, rules)
 
 
 def _utf8(data: bytes, name: str) -> str:

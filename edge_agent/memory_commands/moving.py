@@ -48,13 +48,13 @@ def export(
     if file.suffix not in (".jsonl", ".md"):
         raise BadInput("memory.export", f"{file.name} is neither .jsonl nor .md", advice="name the file so")
     with opened(home) as store:
-        found = store.find(Query("", scope or [], limit=2**31, include_expired=True), now=now_us())
-        items = list(exported(store, [one.kept.id for one in found]))
-    parts = to_lines(items) if file.suffix == ".jsonl" else (part.encode() for part in to_markdown(items))
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "wb") as out:  # noqa: PTH123 - a path has no way to say O_EXCL and the mode
-            out.writelines(parts)
-    except OSError as error:
-        raise BadInput("memory.export", f"{file}: {error.strerror}", advice="take another name") from error
-    show_json({"items": len(items)}) if as_json else typer.echo(f"{count(len(items))} written to {file}")
+        ids = store.ids(Query("", scope or [], include_expired=True), now=now_us())
+        items = exported(store, ids)
+        parts = to_lines(items) if file.suffix == ".jsonl" else (part.encode() for part in to_markdown(items))
+        try:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(handle, "wb") as out:  # noqa: PTH123 - a path has no way to say O_EXCL and the mode
+                out.writelines(parts)
+        except OSError as error:
+            raise BadInput("memory.export", f"{file}: {error.strerror}", advice="take another name") from error
+    show_json({"items": len(ids)}) if as_json else typer.echo(f"{count(len(ids))} written to {file}")

@@ -63,12 +63,11 @@ def stale(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def duplicates(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Items that say nearly the same, each with the merge proposed and what it would lose. Nothing is merged."""
-    from edge_agent.memory.whole import dated
-    from shared.memory.duplicates import duplicates as look
+    from edge_agent.memory.whole import dated, twice
 
     rules = _rules(home)
     with opened(home) as store:
-        found = look(dated(store, now_us()), rules)
+        found = list(twice(store, dated(store, now_us()), rules))
     if as_json:
         show_json(msgspec.to_builtins(found))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from edge_agent.memory import Query
 from edge_agent.memory.asking import Asked
-from edge_agent.memory.whole import brought, dated, exported
+from edge_agent.memory.whole import brought, dated, exported, merge_of, twice
 from edge_agent.panel.forms import Form
 from edge_agent.panel.headers import HEADERS
 from edge_agent.panel.memory import Looking, MemoryPages, edit_to
@@ -19,14 +20,15 @@ from edge_agent.panel.pages import Pages
 from edge_agent.panel.work import Table
 from shared.errors import BadInput, Conflict, OutriderError
 from shared.formats import count
-from shared.memory.duplicates import duplicates
 from shared.memory.exchange import to_lines, to_markdown
 from shared.memory.feed import PERSON
 from shared.memory.rules import leaving_item, stale
 
-_ALL = 2**31
 _MOST_FOUND = 5_000  # what words and meaning find; without a question all that is let in
 _SHOWN = 200
+_COMPARED = 25_000  # items that are looked through for what is there twice, those that changed last: some three seconds
+_MERGES = 50  # proposed at once
+_MOST_MERGED = 1_000  # items that become one
 # Codes for the record, and what they say.
 REASONS = {
     "asked": "The person it is about asked for it",
@@ -66,8 +68,8 @@ class KeepingPages:
         kept = self._memory.kept(item) if item else None
         here = 0
         if about or scope:
-            query = Query("", [scope] if scope else [], subject=about, limit=_ALL, include_expired=True)
-            here = len(self._memory.find(query, now=self._pages.given.now()))
+            query = Query("", [scope] if scope else [], subject=about, include_expired=True)
+            here = len(self._memory.ids(query, now=self._pages.given.now()))
         what = next((name for name in ("item", "scope", "run") if form.get(name)), "about")
         return self._pages.page(
             request, "forget.html", what=what, kept=kept, here=here, typed=form, reasons=REASONS, error=error
@@ -117,8 +119,10 @@ class KeepingPages:
         rules, now = self._pages.given.rules(), self._pages.given.now()
         items = dated(self._memory, now)
         texts = {one.id: one.item.text for one in items}
+        newest = sorted(items, key=lambda one: -one.changed_at)[:_COMPARED]
         return self._pages.page(
-            request, "tidy.html", due=stale(items, rules, now)[:_SHOWN], twice=duplicates(items, rules)[:_SHOWN],
+            request, "tidy.html", due=stale(items, rules, now)[:_SHOWN],
+            twice=list(islice(twice(self._memory, newest, rules), _MERGES)), compared=len(newest), most=_MERGES,
             texts=texts, reviews=bool(rules.review), error=error,
         )  # fmt: skip
 
@@ -133,12 +137,13 @@ class KeepingPages:
 
     def _merge(self, form: Form, by: str) -> None:
         """What was proposed, if it is what would be proposed now: the items may have moved since."""
-        now = self._pages.given.now()
-        for one in duplicates(dated(self._memory, now), self._pages.given.rules()):
-            if one.keep == form.get("keep") and " ".join(one.drop) == form.get("drop"):
+        ids = [form.get("keep"), *form.get("drop").split()]
+        for one in merge_of(self._memory, ids[:_MOST_MERGED], self._pages.given.rules()):
+            if [one.keep, *one.drop] == ids:
                 break
         else:
             raise Conflict("memory.moved", "these items were changed meanwhile", advice="look at what is proposed now")
+        now = self._pages.given.now()
         self._memory.edit(one.keep, edit_to(self._memory.get(one.keep), one.merged), at=now, by=by)
         self._pages.given.forget(reason="duplicate", items=one.drop)
 
@@ -174,8 +179,11 @@ class KeepingPages:
     async def export(self, request: Request) -> Response:
         """What was looked for, as a file."""
         looking = Looking.of(request)
-        found = await MemoryPages(self._pages).found(looking, _MOST_FOUND if looking.q else _ALL)
-        ids = [one.kept.id for one in found]
+        if looking.q:
+            ids = [one.kept.id for one in await MemoryPages(self._pages).found(looking, _MOST_FOUND)]
+        else:
+            query, now = looking.query(1), self._pages.given.now()
+            ids = await run_in_threadpool(lambda: self._memory.ids(query, now=now))
         plain = request.query_params.get("form") == "md"
         items = exported(self._memory, ids)
         parts: Any = (part.encode() for part in to_markdown(items)) if plain else to_lines(items)

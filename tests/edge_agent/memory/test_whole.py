@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from edge_agent.memory import Memory
-from edge_agent.memory.whole import brought, dated, exported
+from edge_agent.memory.whole import brought, dated, exported, merge_of, twice
 from shared.errors import BadInput
 from shared.memory import Edit, Item
+from shared.memory.duplicates import duplicates
 from shared.memory.exchange import to_lines, to_markdown
 from shared.memory.feed import Hold, Tombstone
+from shared.memory.rules import Dated, MemoryRules
 
 NOW = 1_790_000_000_000_000
 
@@ -56,3 +58,25 @@ def test_tombstones_say_how_far_they_are_obeyed(tmp_path: Path) -> None:
         assert told == [("tomb_2", "held", 1), ("tomb_1", "obeyed", 1), ("tomb_0", "pending", 1)]
         memory.settle(["tomb_1"])
         assert [state for _, state, _ in memory.tombstones(2)] == ["held", "done"]
+
+
+def test_what_is_there_twice_is_found_without_opening_every_document(tmp_path: Path) -> None:
+    with closing(Memory(tmp_path / "m.sqlite3")) as memory:
+        says = [
+            "The depot opens at seven in the morning.",
+            "The depot opens at seven in the morning!",
+            "Another thing.",
+        ]
+        ids = [
+            memory.write(Item("note", text, "me", fields={"n": str(n)}, tags=[f"t{n}"]), at=NOW + n, by="ann")
+            for n, text in enumerate(says)
+        ]
+        memory.write(Item("note", says[0], "me", expires_at=NOW), at=NOW, by="ann")
+        light, rules = dated(memory, NOW), MemoryRules()
+        assert sorted(one.id for one in light) == sorted(ids) and not any(one.item.fields for one in light)
+        (found,) = twice(memory, light, rules)
+        (expected,) = duplicates([Dated(id, memory.get(id), memory.kept(id).changed_at) for id in ids], rules)
+        assert found == expected and found.merged.tags == ["t0", "t1"] and found.losses
+        assert merge_of(memory, [found.keep, *found.drop], rules) == [found]
+        memory.erase(found.drop)
+        assert list(twice(memory, light, rules)) == merge_of(memory, [found.keep, *found.drop], rules) == []

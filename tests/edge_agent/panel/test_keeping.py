@@ -6,6 +6,9 @@ import json
 import re
 from typing import Any
 
+import pytest
+
+from edge_agent.panel import keeping
 from shared.memory import Item
 from shared.memory.feed import Tombstone
 from tests.edge_agent.panel.kit import DAY, NOW, Browsing, Office
@@ -115,6 +118,17 @@ def test_what_is_there_twice_is_merged_only_when_told(office: Office) -> None:
     assert "Merged." in done
     assert [one.id for one in office.memory.items()] == [named[1]] and office.memory.get(named[1]).tags == ["leave"]
     assert office.memory.wishes()[0].reason == "duplicate"
+
+
+def test_a_large_memory_is_tidied_bit_by_bit(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_COMPARED", 4)
+    monkeypatch.setattr(keeping, "_MERGES", 1)
+    for number in range(3):
+        for end in (".", "!"):
+            office.remember(f"The inspector of house {number} is on leave every first Monday{end}", kind="fact")
+    page = office.browse().get("/memory/tidy")
+    assert "Among the 4 items that changed last, of 6." in page and "These are the first 1." in page
+    assert page.count('name="keep"') == 1
 
 
 def test_what_nobody_looked_at_for_long_is_listed(office: Office) -> None:
