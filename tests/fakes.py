@@ -247,9 +247,10 @@ class FakeDevice:
         local: bool = False,
         similar_s: int = 0,
         value_cents: int = 100,
+        parent: str = "",
     ) -> str:
         """A run up to its question; the approval's name."""
-        run = self.open(subject)
+        run = self.open(subject, parent=parent)
         action = self.plan(run, subject)
         self.judge(run, action, "ask", value_cents=value_cents)
         approval = name or f"app_{secrets.token_hex(12)}"

@@ -121,7 +121,7 @@ class Rollouts:
         """What the present or last stage of a rollout has counted."""
         assert state.plan is not None
         with self._store.read() as conn:
-            return tally.evidence(conn, state.plan.rollout, state.stage)
+            return self._told_apart(state, tally.evidence(conn, state.plan.rollout, state.stage))
 
     def judged(self, state: r.Rollout) -> r.Verdict:
         """What the evidence says at this moment. Nothing follows from asking."""
@@ -196,7 +196,7 @@ class Rollouts:
                 return r.Wait("none", "no rollout is under way")
             with self._store.write() as conn:
                 outcomes = tally.gather(conn, state, now)
-            verdict = r.judge(state, outcomes, now)
+            verdict = r.judge(state, self._told_apart(state, outcomes), now)
             match verdict:
                 case r.Halt(code, metric, evidence):
                     plan = self._newest()
@@ -209,6 +209,9 @@ class Rollouts:
             return verdict
 
     # --- within ---------------------------------------------------------------------------------------------------
+
+    def _told_apart(self, state: r.Rollout, outcomes: r.Outcomes) -> r.Outcomes:
+        return r.told_apart(state, outcomes, (one.id for one in self._devices.list() if one.state == "active"))
 
     def _newest(self) -> r.Plan:
         state = self.told().state

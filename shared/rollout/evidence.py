@@ -25,7 +25,7 @@ from typing import NamedTuple
 from shared.rollout.outcomes import Block
 
 _FLOOR = 0.0005  # no share is taken for certain
-_STEPS = 50  # of a bisection: far finer than what is printed
+_STEPS = 30  # of a bisection: far finer than what is printed
 
 
 def against_fine(blocks: list[Block], margin: float) -> tuple[float, ...]:
@@ -49,7 +49,7 @@ class _Weighed(NamedTuple):
     runs: int
 
 
-@lru_cache(maxsize=1024)  # blocks never change, and whoever looks again has at most one more
+@lru_cache(maxsize=8192)  # blocks never change, and whoever looks again has at most one more
 def _weighed(blocks: tuple[Block, ...], margin: float, differences: tuple[float, ...]) -> _Weighed:
     """``differences`` between candidate and control are the alternatives."""
     if not blocks:

@@ -3,21 +3,28 @@
 In this order: a gate that is broken halts, paused or not. Then nobody goes on before the stage has lasted its time, has
 its runs, and every gate has ruled out that the candidate is bad. Little evidence never goes on by itself: a person may.
 The last stage has no control to compare with; it lasts its time.
+
+No single device decides: what the evidence says it has to say without the devices of any one part too, if with half
+of its weight. Where the candidate's devices are too few to be told apart, all of them are judged together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from shared.facts.rollouts import Gate, Metric, Plan
+from shared.rollout.assign import in_candidate
+from shared.rollout.cohort import part
 from shared.rollout.evidence import against_bad, against_fine
 from shared.rollout.fold import PAUSED, Rollout
 from shared.rollout.outcomes import Outcomes
 from shared.rollout.plan import ALL
 
 _SECOND_US = 1_000_000
+_LEAST_PARTS = 3  # with candidate's devices in fewer, one of them could keep a halt from all others
 WORSE = "rollout.worse"  # the code of a halt by evidence
 
 
@@ -52,8 +59,8 @@ Verdict = Wait | Advance | Halt | Finish
 
 class Reading(msgspec.Struct, frozen=True):
     """One gate, for people: ``worse`` of ``runs`` with the candidate and with the control; how far the evidence has
-    come on the way to a halt and to letting it pass, in permille of what is needed; and ``path``, the first of the two
-    after each block."""
+    come on the way to a halt and to letting it pass, in permille of what is needed, both of the whole until that is
+    enough, then of what is least without some part; and ``path``, the first of the two of the whole, by block."""
 
     gate: Gate
     worse: int
@@ -68,6 +75,19 @@ class Reading(msgspec.Struct, frozen=True):
     def is_silent(self) -> bool:
         """There is nothing it could measure, in either arm."""
         return self.runs == 0 and self.control_runs == 0
+
+
+def told_apart(state: Rollout, outcomes: Outcomes, devices: Iterable[str]) -> Outcomes:
+    """``outcomes`` as they are to be judged in a fleet of these devices: without its parts where the candidate's
+    devices are in fewer than three of them."""
+    assert state.plan is not None
+    parts = set()
+    for device in devices:
+        if in_candidate(state, device):
+            parts.add(part(state.plan.salt, device))
+            if len(parts) == _LEAST_PARTS:
+                return outcomes
+    return msgspec.structs.replace(outcomes, without=[])
 
 
 def readings(plan: Plan, outcomes: Outcomes) -> list[Reading]:
@@ -97,25 +117,43 @@ def judge(state: Rollout, outcomes: Outcomes, now: int) -> Verdict:
 
 
 def _read(plan: Plan, gate: Gate, outcomes: Outcomes) -> Reading:
-    blocks, total = outcomes.complete(gate.metric), outcomes.total(gate.metric)
-    compared = max(1, sum(stage.permille < ALL for stage in plan.stages))
-    # The chance of a false halt is shared by all gates and stages. A bad candidate has to pass each gate of each stage.
-    to_halt = math.log(ALL * len(plan.gates) * compared / plan.alpha_permille)
-    to_pass = math.log(ALL / plan.beta_permille)
-    fine = against_fine(blocks, gate.worse_permille / ALL)
-    bad = against_bad(blocks, gate.bad_permille / ALL, gate.worse_permille / ALL)
-    path = [_permille(log, to_halt) for log in fine]
-    now = path[-1] if path else 0
+    total = outcomes.total(gate.metric)
+    path = _to_halt(plan, gate, outcomes)
+    halt, passed = _furthest(path), _to_pass(plan, gate, outcomes)
+    # Chance is held off by the whole. Without a part it is to be said again, though not as loud: half the way will do.
+    if halt >= ALL:
+        halt = min([halt, *(2 * _furthest(_to_halt(plan, gate, one)) for one in outcomes.without)])
+    if passed >= ALL:
+        passed = min([passed, *(2 * _to_pass(plan, gate, one) for one in outcomes.without)])
     return Reading(
         gate=gate,
         worse=total.worse,
         runs=total.runs,
         control_worse=total.control_worse,
         control_runs=total.control_runs,
-        halt_permille=next((one for one in path if one >= ALL), now),  # once reached, the test is over
-        pass_permille=_permille(max(bad, default=0.0), to_pass),
+        halt_permille=halt,
+        pass_permille=passed,
         path=path,
     )
+
+
+def _furthest(path: list[int]) -> int:
+    """Where a way has led: once its end is reached, the test is over."""
+    return next((one for one in path if one >= ALL), path[-1] if path else 0)
+
+
+def _to_halt(plan: Plan, gate: Gate, outcomes: Outcomes) -> list[int]:
+    """How far it is on the way to a halt, after each block."""
+    compared = max(1, sum(stage.permille < ALL for stage in plan.stages))
+    # The chance of a false halt is shared by all gates and stages. A bad candidate has to pass each gate of each stage.
+    needed = math.log(ALL * len(plan.gates) * compared / plan.alpha_permille)
+    fine = against_fine(outcomes.complete(gate.metric), gate.worse_permille / ALL)
+    return [_permille(log, needed) for log in fine]
+
+
+def _to_pass(plan: Plan, gate: Gate, outcomes: Outcomes) -> int:
+    bad = against_bad(outcomes.complete(gate.metric), gate.bad_permille / ALL, gate.worse_permille / ALL)
+    return _permille(max(bad, default=0.0), math.log(ALL / plan.beta_permille))
 
 
 def _permille(log: float, needed: float) -> int:

@@ -3,16 +3,24 @@
 A *block* is what came in between two looks, or several: it is judged once it is complete and never changes after.
 When it is complete depends on how many runs there are, never on how they went, or else looking often would be a way to
 find what one looks for. Blocks grow with what is known already, so that there are some eighty in ten thousand runs.
+
+Runs of one device resemble each other, and the test takes runs for what it has a sample of. So a device counts with at
+most ``MOST_RUNS`` runs in a stage, and beside the whole there are the same counts *without* each part of the devices
+(``cohort.part``): what is decided has to hold without any of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from shared.errors import BadInput
 from shared.facts.rollouts import Metric
+from shared.rollout.cohort import PARTS
 
+MOST_RUNS = 200  # of one device that count in a stage, by when they have settled and not by how they went
 _GROWTH = 10  # a block has at least a tenth of the candidate's runs before it
 
 
@@ -29,6 +37,12 @@ class Tally(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dear: int = 0
     answered: int = 0
     overridden: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Tally) -> Tally:
+        return Tally(*(one - less for one, less in zip(astuple(self), astuple(other), strict=True)))
 
     def share(self, metric: Metric) -> tuple[int, int]:
         """How many were worse, of how many."""
@@ -67,11 +81,19 @@ EMPTY = Block(0, 0, 0, 0)
 
 
 class Outcomes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The evidence of one stage so far. It begins empty with every stage. The last block of a metric may be open."""
+    """The evidence of one stage so far. It begins empty with every stage. The last block of a metric may be open.
+    ``without``: the same without the candidate's devices of each part; empty where devices are not told apart."""
 
     runs: int = 0
     control_runs: int = 0
     blocks: dict[Metric, list[Block]] = {}
+    without: list[Outcomes] = []
+
+    def taken_in_parts(self, candidate: Sequence[Tally], control: Tally) -> Outcomes:
+        """As ``taken``, with the candidate's runs by the part of their device."""
+        whole, before = sum(candidate, Tally()), self.without or [Outcomes()] * PARTS
+        without = [one.taken(whole - left, control) for one, left in zip(before, candidate, strict=True)]
+        return replace(self.taken(whole, control), without=without)
 
     def taken(self, candidate: Tally, control: Tally) -> Outcomes:
         """With what has newly come in. Raises ``BadInput('rollout.outcomes')`` on counts that cannot be."""

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from shared.facts import RolloutAdvanced, RolloutFinished, RolloutHalted, RolloutRolledBack, RolloutStarted
 from shared.rollout import (
     FINISHED,
+    MOST_RUNS,
+    PARTS,
     Advance,
     Finish,
     Halt,
@@ -32,6 +34,8 @@ from shared.rollout import (
     default_plan,
     fold,
     judge,
+    part,
+    told_apart,
 )
 
 TICK_S = 600
@@ -93,6 +97,7 @@ class Fleet:
         )  # mean: runs_a_day
         self.own = self.chance.beta(0.6, 29.4, size) / 0.02  # times the mean share that fails
         self.broken = self.chance.random(size) < 0.01
+        self.fails = 0.3  # of the runs of one that is broken
 
     def days(self, first: int) -> Iterator[tuple[Flags, NDArray[np.float64], Flags]]:
         """Day by day from that weekday on: who is online at each tick, how many runs each opens a tick on average, and
@@ -128,16 +133,20 @@ class Fleet:
 
 @dataclass
 class _Arm:
-    """Runs of one arm on their way to the hub: per device, those young and those that wait for the link."""
+    """Runs of one arm on their way to the hub, per device: those young, those that wait for the link, those counted;
+    and of each part of the devices, how many runs asked and wait for a person."""
 
     shares: Shares
+    size: int
     young: deque[tuple[Counts, Counts]] = field(default_factory=deque)
-    ready: tuple[Counts, Counts] | None = None
-    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.clear()
 
     def clear(self) -> None:
         self.young.clear()
-        self.ready, self.asked = None, 0
+        self.runs, self.failed, self.counted = (np.zeros(self.size, dtype=np.int64) for _ in range(3))
+        self.asked = np.zeros(PARTS, dtype=np.int64)
 
 
 class Trial:
@@ -149,7 +158,8 @@ class Trial:
         self.plan = plan or default_plan(
             "rol_1", CANDIDATE, CONTROL, salt, devices=fleet.size, slow_ms=1000, dear_cents=5
         )
-        self.arms = {CANDIDATE: _Arm(candidate), CONTROL: _Arm(control)}
+        self.arms = {CANDIDATE: _Arm(candidate, fleet.size), CONTROL: _Arm(control, fleet.size)}
+        self.parts = np.array([part(self.plan.salt, name) for name in fleet.names])
         self.settle = -(-self.plan.settle_s // TICK_S)
         self.tick = 0
         self.state = fold(None, RolloutStarted(self.plan, "mara"), 0)
@@ -194,14 +204,14 @@ class Trial:
 
     def _open(self, arm: _Arm, runs: Counts, outage: bool) -> None:
         worse = self.fleet.own * 0.02 + (arm.shares.failures - 0.02)
-        share = np.where(self.fleet.broken, 0.3, np.clip(worse, 0, 0.99))
+        share = np.where(self.fleet.broken, self.fleet.fails, np.clip(worse, 0, 0.99))
         arm.young.append((runs, self.chance.binomial(runs, np.maximum(share, 0.3) if outage else share)))
 
     def _look(self, online: Flags) -> None:
         news = {release: self._heard(arm, online) for release, arm in self.arms.items()}
-        self.outcomes = self.outcomes.taken(news[CANDIDATE], news[CONTROL])
+        self.outcomes = self.outcomes.taken_in_parts(news[CANDIDATE], sum(news[CONTROL], Tally()))
         at = self.tick * TICK_S * 1_000_000
-        verdict = judge(self.state, self.outcomes, at)
+        verdict = judge(self.state, told_apart(self.state, self.outcomes, self.candidates), at)
         match verdict:
             case Halt(code=code, metric=metric, evidence_permille=evidence):
                 halted = RolloutHalted("rol_1", code, metric, evidence, "hub")
@@ -220,34 +230,41 @@ class Trial:
                 return
         self._assign()
 
-    def _heard(self, arm: _Arm, online: Flags) -> Tally:
-        """What the hub newly knows of an arm: runs old enough, from devices that are online."""
+    def _heard(self, arm: _Arm, online: Flags) -> list[Tally]:
+        """What the hub newly knows of an arm, by part: runs old enough, from devices that are online, of each device
+        no more than count."""
         while len(arm.young) > self.settle:
             runs, failed = arm.young.popleft()
-            arm.ready = (runs, failed) if arm.ready is None else (arm.ready[0] + runs, arm.ready[1] + failed)
-        if arm.ready is None:
-            return Tally()
-        runs, failed = arm.ready
-        count, draw = int(runs[online].sum()), self.chance.binomial
-        failures = int(failed[online].sum())
-        arm.ready = np.where(online, 0, runs), np.where(online, 0, failed)
-        questions = int(draw(count, arm.shares.questions))
+            arm.runs, arm.failed = arm.runs + runs, arm.failed + failed
+        runs, failed = (np.where(online, given, 0) for given in (arm.runs, arm.failed))
+        arm.runs, arm.failed = arm.runs - runs, arm.failed - failed
+        room = MOST_RUNS - arm.counted
+        for device in np.flatnonzero(runs > room):  # any of them, however they went
+            failed[device] = self.chance.hypergeometric(failed[device], runs[device] - failed[device], room[device])
+        runs = np.minimum(runs, room)
+        arm.counted += runs
+        counts, failures = (np.bincount(self.parts, given, PARTS).astype(np.int64) for given in (runs, failed))
+        shares, draw = arm.shares, self.chance.binomial
+        questions = draw(counts, shares.questions)
         arm.asked += questions
-        answered = int(draw(arm.asked, 0.1)) if online.mean() > 0.3 else 0  # people answer by day
+        answered = draw(arm.asked, 0.1 if online.mean() > 0.3 else 0.0)  # people answer by day
         arm.asked -= answered
-        return Tally(
-            runs=count,
-            failures=failures,
-            mismatches=int(draw(count, arm.shares.mismatches)),
-            questions=questions,
-            slow=int(draw(count, arm.shares.slow)),
-            dear=int(draw(count, arm.shares.dear)),
-            answered=answered,
-            overridden=int(draw(answered, arm.shares.overridden)),
+        columns = (
+            counts,
+            failures,
+            draw(counts, shares.mismatches),
+            questions,
+            draw(counts, shares.slow),
+            draw(counts, shares.dear),
+            answered,
+            draw(answered, shares.overridden),
         )
+        return [Tally(*(int(number) for number in row)) for row in zip(*columns, strict=True)]
 
     def _assign(self) -> None:
         self.wanted = np.array([assigned(self.state, CONTROL, name) for name in self.fleet.names])
+        named = zip(self.fleet.names, self.wanted, strict=True)
+        self.candidates = [name for name, release in named if release == CANDIDATE]
 
     def _is_over(self) -> bool:
         if self.state.active:

@@ -109,6 +109,51 @@ def test_an_answer_counts_once_when_it_is_given(fleet: Made) -> None:
     assert counted(hub, "failures") == (0, 3)
 
 
+def test_an_answer_in_a_run_that_a_run_opened_counts(fleet: Made) -> None:
+    """The run itself stands for its parent; but somebody was asked in it, and said no."""
+    hub = fleet(1)
+    device = begun(hub)
+    parent = device.decide_alone("PA-1")
+    asked = device.ask("PA-1/1", parent=parent)
+    assert counted(hub, "failures") == (0, 1)
+    hub.rooms.approvals.decide(asked, by="clara", roles=["clerk"], answer="deny", reason="Listed.")
+    assert counted(hub, "overridden") == (1, 1)
+    assert counted(hub, "failures") == (0, 1)
+
+
+def test_a_device_counts_no_more_than_its_share(fleet: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has beyond that is not counted later either. Which runs count has nothing to do with how they went."""
+    monkeypatch.setattr(tally, "MOST_RUNS", 3)
+    hub = fleet(2)
+    one, other = hub.devices
+    hub.releases.publish()
+    hub.releases.publish(staged=True)
+    hub.rollouts.start(hub.plan(1000, hold_s=100 * HOUR, settle_s=0), "mara")
+    one.release = other.release = 2
+
+    def total() -> tuple[int, int]:
+        for device in (one, other):
+            if device.size > hub.rooms.ingest.frontier(device.id).size:
+                hub.rooms.sync(device)
+        hub.rollouts.look()
+        state = hub.rollouts.told().state
+        assert state is not None
+        block = hub.rollouts.evidence(state).total("failures")
+        return block.worse, block.runs
+
+    one.failed("PA-1")
+    assert total() == (1, 1)
+    for number in range(2, 7):
+        one.failed(f"PA-{number}")
+    other.decide_alone("PB-1")
+    assert total() == (3, 4)
+    other.failed("PB-2")
+    one.failed("PA-7")
+    assert total() == (4, 5)
+    hub.again()
+    assert total() == (4, 5)
+
+
 def test_effects_that_were_not_so_and_slow_plans_are_seen(fleet: Made) -> None:
     hub = fleet(1)
     hub.releases.publish()

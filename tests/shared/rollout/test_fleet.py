@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.rollout import MOST_RUNS
 from tests.benchmarks._fleet import Fleet, Shares, Trial, kill_switch, trial
 from tests.benchmarks._plots import draw
 from tests.benchmarks.rollout_fleet import GOOD, LEASES, stops, summed
@@ -20,6 +21,21 @@ def test_a_bad_release_is_halted_before_it_passes_the_second_stage() -> None:
     assert told["reached"]["p95"] <= 25  # of a thousand
     for one in found:
         assert len(one.back) == one.reached  # everybody came back from it
+
+
+def test_one_broken_device_in_a_healthy_fleet_halts_nothing() -> None:
+    """Whoever it is: with the candidate all of its runs fail, hundreds a day, and everybody else's go as ever."""
+    for seed in range(3):
+        fleet = Fleet(200, seed)
+        fleet.broken[:] = False
+        made = Trial(fleet, GOOD, GOOD)
+        first = fleet.names.index(made.candidates[seed])
+        fleet.broken[first], fleet.fails = True, 1.0
+        fleet.kind[first], fleet.rate[first] = 0, 500
+        told = made.go(days=4)
+        assert told.halted < 0, (seed, told)
+        arm = made.arms[2]
+        assert told.runs > 1_000 and arm.counted.max() <= MOST_RUNS
 
 
 def test_a_good_release_is_finished_and_reaches_everybody_who_is_there() -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from shared.facts import RolloutHalted, RolloutPaused
-from shared.rollout import Advance, Finish, Halt, Outcomes, Rollout, Tally, Wait, fold, judge, readings
+from shared.rollout import (
+    PARTS,
+    Advance,
+    Finish,
+    Halt,
+    Outcomes,
+    Rollout,
+    Tally,
+    Wait,
+    bucket,
+    fold,
+    judge,
+    part,
+    readings,
+    told_apart,
+)
 from tests.shared.rollout.plans import HOUR, PLAN, at_stage, begun, runs
 
 LATER = 2 * HOUR
@@ -78,6 +94,42 @@ def test_readings_are_for_people() -> None:
     assert (failures.worse, failures.runs, failures.control_worse, failures.control_runs) == (20, 40, 0, 400)
     assert failures.halt_permille >= 1000 > failures.pass_permille and failures.halt_permille in failures.path
     assert overridden.is_silent and (overridden.halt_permille, overridden.pass_permille, overridden.path) == (0, 0, [])
+
+
+def in_parts(*looks: tuple[list[Tally], Tally]) -> Outcomes:
+    """The first parts' runs with the candidate, the others have none."""
+    found = Outcomes()
+    for candidate, control in looks:
+        found = found.taken_in_parts([*candidate, *[Tally()] * (PARTS - len(candidate))], control)
+    return found
+
+
+def test_one_device_halts_nothing_and_lets_nothing_pass() -> None:
+    """A broken one among healthy ones; and a busy one with which all goes well, among some with which a fifth fails."""
+    broken = in_parts(*[([runs(9, 9), runs(2), runs(2)], runs(60))] * 30)
+    whole = msgspec.structs.replace(broken, without=[])
+    assert isinstance(judge(begun(), whole, 1), Halt)
+    verdict = judge(begun(), broken, LATER)
+    assert isinstance(verdict, Wait) and verdict.code == "evidence" and verdict.is_for_a_person
+    assert readings(PLAN, broken)[0].halt_permille < 1000
+
+    lucky = in_parts(*[([runs(90), runs(2, 1 if look % 3 else 0), runs(2)], runs(60)) for look in range(30)])
+    assert judge(begun(), msgspec.structs.replace(lucky, without=[]), LATER) == Advance(1)
+    verdict = judge(begun(), lucky, LATER)
+    assert isinstance(verdict, Wait) and verdict.code == "evidence" and "failures" in verdict.why
+
+    bad = in_parts(*[([runs(1, 1)] * PARTS, runs(60))] * 5)
+    assert isinstance(judge(begun(), bad, 1), Halt)
+
+
+def test_devices_are_told_apart_where_there_are_enough_of_them() -> None:
+    found = in_parts(([runs(1)], runs(1)))
+    names = [f"dev-{number}" for number in range(2_000)]
+    taking = [name for name in names if bucket(PLAN.salt, name) < 100]
+    assert told_apart(begun(), found, names) == found
+    assert told_apart(begun(), found, [name for name in names if name not in taking]).without == []
+    assert told_apart(begun(), found, taking[:2]).without == []
+    assert {part(PLAN.salt, name) for name in taking} <= set(range(PARTS))
 
 
 def judged(seed: int, share: float) -> tuple[str, int]:

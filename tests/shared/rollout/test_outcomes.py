@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.codec import canonical
 from shared.errors import BadInput
-from shared.rollout import Outcomes, Tally
+from shared.rollout import PARTS, Outcomes, Tally
 from shared.rollout.outcomes import Block
 from tests.shared.rollout.plans import runs
 
@@ -43,6 +43,24 @@ def test_nothing_is_lost(looks: list[tuple[int, int]]) -> None:
     candidate, control = (sum(look[arm] for look in looks) for arm in (0, 1))
     total = outcomes.total("failures")
     assert (outcomes.runs, outcomes.control_runs) == (total.runs, total.control_runs) == (candidate, control)
+
+
+@given(looks=st.lists(st.lists(st.integers(0, 9), min_size=PARTS, max_size=PARTS), max_size=20))
+def test_what_is_left_out_is_one_part_of_the_candidates_devices(looks: list[list[int]]) -> None:
+    found = Outcomes()
+    for look in looks:
+        found = found.taken_in_parts([runs(count, count // 2) for count in look], runs(3))
+    for left, one in enumerate(found.without):
+        assert one.runs == sum(count for look in looks for part, count in enumerate(look) if part != left)
+        assert one.control_runs == found.control_runs == 3 * len(looks)
+    assert found.runs == sum(map(sum, looks))
+    assert msgspec.json.decode(canonical(found), type=Outcomes) == found
+
+
+def test_evidence_of_before_there_were_parts_is_read() -> None:
+    old = msgspec.json.decode(b'{"runs":3,"control_runs":2,"blocks":{"failures":[[1,3,0,2]]}}', type=Outcomes)
+    new = old.taken_in_parts([runs(1)] * PARTS, runs(1))
+    assert (new.runs, [one.runs for one in new.without]) == (3 + PARTS, [PARTS - 1] * PARTS)
 
 
 def test_they_are_few_however_many_runs_there_are() -> None:
