@@ -56,7 +56,8 @@ class PeerFinder:
             release = self._release()
             if release is None or not release.manifest.peers or release.permitted(model.sha256) is None:
                 return ()
-            return [self._source(peer, model) for peer in self._found(model.sha256).peers]
+            found = self._found(model.sha256).peers[: limits.PEERS_OFFERED]
+            return [self._source(peer, model) for peer in found]
         except (OutriderError, urllib3.exceptions.HTTPError) as error:
             _log.info("nobody near by is asked for %s: %s", model.name, error)
             return ()
