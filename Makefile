@@ -25,7 +25,7 @@ demo: setup ## the whole way of a task with two real processes; CSV=FILE takes a
 
 test: system ## all tests; ARGS="-k name" narrows
 	@sh installers/setup.sh --embeddings
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: tools ## what CI checks without running: format, lint, types, import contracts
 	$(BIN)/ruff format --check $(CODE)

@@ -22,6 +22,8 @@ from shared.errors import Tampered, Unavailable
 from shared.keys import cosign_note
 from tests.edge_agent.logs import HUB, START, build, draft, open_log, sound
 
+pytestmark = pytest.mark.timeout(300)
+
 FIRST_FORM = """
 CREATE TABLE entry (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, type TEXT NOT NULL, data BLOB NOT NULL);
 CREATE INDEX entry_run ON entry (run, seq) WHERE run <> '';

@@ -20,6 +20,8 @@ from shared.errors import Unavailable
 from tests import npm
 from tests.edge_agent.mcp.agent_api import TOOLS, Agent, serving
 
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[3]
 
 

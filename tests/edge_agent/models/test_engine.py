@@ -23,6 +23,8 @@ from edge_agent.models.messages import BACKGROUND, BATCH, INTERACTIVE, Choice, C
 from edge_agent.models.store import ModelStore
 from shared.errors import BadInput, Tampered, Unavailable
 
+pytestmark = pytest.mark.timeout(300)
+
 Make = Callable[..., Models]
 PREFIX = "Permit desk. " + " ".join(f"Item {n} goes to lane {n % 3}." for n in range(12)) + "\n"
 GRAMMAR = 'root ::= "{\\"lane\\": \\"" ("simple" | "review") "\\"}"'

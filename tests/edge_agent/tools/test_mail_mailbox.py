@@ -23,6 +23,8 @@ from shared.errors import BadInput, OutriderError, Refused, Unavailable
 from tests.listening import listening
 from tests.mailserver import PASSWORD, MailServers, Person, mail_servers
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[MailServers]:

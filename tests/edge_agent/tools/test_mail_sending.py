@@ -23,6 +23,8 @@ from shared.actions import Action, Value
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
 from tests.mailserver import ANOTHER, PASSWORD, MailServers, Person, mail_servers
 
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[3]
 BO = "bo@example.org"
 

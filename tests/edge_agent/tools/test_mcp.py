@@ -37,6 +37,8 @@ from tests.edge_agent.tools.mcp_rig import (
 )
 from tests.ports import Port
 
+pytestmark = pytest.mark.timeout(300)
+
 Tools = dict[str, Tool]
 EVERYTHING = "@modelcontextprotocol/server-everything"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem"

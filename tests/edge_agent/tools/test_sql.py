@@ -35,6 +35,8 @@ from shared.actions import Action, Value
 from shared.errors import BadInput, Refused, Unavailable
 from tests.postgres import PASSWORD, Postgres
 
+pytestmark = pytest.mark.timeout(300)
+
 STATEMENTS: dict[str, Any] = {
     "add-note": {
         "sql": "INSERT INTO notes (customer, text) VALUES (:customer, :text) RETURNING id",

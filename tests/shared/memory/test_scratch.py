@@ -23,6 +23,8 @@ from shared.memory.item import Item
 from shared.memory.verdict import Task
 from tests.shared.memory import hostile
 
+pytestmark = pytest.mark.timeout(300)
+
 AT = 1_700_000_000_000_000
 ITEM = Item(kind="note", text="The desk opens at nine.", source="test", tags=["desk"])
 CARELESS = (sys.executable, str(Path(__file__).with_name("careless.py")))
