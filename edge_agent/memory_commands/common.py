@@ -72,13 +72,20 @@ def pairs(given: list[str] | None) -> dict[str, str]:
 
 def until(span: str) -> int:
     """When an item that lives for ``90d`` or ``12h`` from now expires; 0 for no end."""
+    return now_us() + _microseconds(span) if span else 0
+
+
+def ago(span: str) -> int:
+    """The moment ``90d`` or ``12h`` before now; 0 for none."""
+    return now_us() - _microseconds(span) if span else 0
+
+
+def _microseconds(span: str) -> int:
     from shared.memory.rules import microseconds
 
-    if not span:
-        return 0
     if not re.fullmatch(r"[1-9][0-9]{0,4}[hd]", span):
         raise BadInput("memory.span", f"{span!r} is no span of time", advice="write 12h or 90d")
-    return now_us() + microseconds(span)
+    return microseconds(span)
 
 
 def text_of(text: str) -> str:

@@ -12,6 +12,7 @@ from edge_agent.memory_commands.common import (
     IdArgument,
     JsonOption,
     TagOption,
+    ago,
     now_us,
     opened,
     show_json,
@@ -26,6 +27,8 @@ def list_(
     kind: Annotated[list[str] | None, typer.Option(help="Only these kinds; may be repeated.")] = None,
     tag: TagOption = None,
     about: Annotated[str, typer.Option(help="Only items whose subject is this.")] = "",
+    since: Annotated[str, typer.Option(help="Only what changed within so much time, as 12h or 90d.")] = "",
+    before: Annotated[str, typer.Option(help="Only what did not change within so much time.")] = "",
     expired: Annotated[bool, typer.Option("--expired", help="Also what has expired.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     as_json: JsonOption = False,
@@ -33,7 +36,9 @@ def list_(
     """Items of memory, pinned ones first and then the newest; or what a search finds, with why."""
     from edge_agent.memory.search import Query
 
-    query = Query(search, scope or [], kind or [], tag or [], about, limit=limit, include_expired=expired)
+    query = Query(
+        search, scope or [], kind or [], tag or [], about, ago(since), ago(before), limit, include_expired=expired
+    )
     with opened(home) as store:
         found = store.find(query, now=now_us())
         total = store.count()
@@ -134,6 +139,8 @@ def _lines(rows: list[dict[str, Any]]) -> None:
         first = next(iter(row["text"].splitlines()), "")
         mark = "*" if row["pinned"] else " "
         typer.echo(f"{row['id']} {mark} {row['kind']:10} {row['scope']:16} {row['label']:12} {first[:70]}")
+        if why := [*row["why"]["words"], *(f"the tag {tag}" for tag in row["why"]["tags"])]:
+            typer.echo(f"{'':31}found by {', '.join(why)}")
 
 
 def _row(kept: Any) -> dict[str, Any]:

@@ -12,9 +12,13 @@ from typer.testing import CliRunner
 
 from edge_agent.memory import Memory
 from edge_agent.memory_commands import memory
+from edge_agent.memory_commands.common import now_us
 from edge_agent.sessions import Artefact, Sessions
 from shared.errors import BadInput, OutriderError, Refused, Unavailable
+from shared.memory import Item
 from shared.memory.feed import Hold, subject_digest
+
+DAY = 24 * 3600 * 1_000_000
 
 
 @pytest.fixture
@@ -63,6 +67,17 @@ def test_what_is_added_is_found_shown_and_changed(home: Path) -> None:
     said("restore", id, first["hash"][:12])
     assert told("show", id)["item"]["text"] == "The depot opens at seven."
     assert said("restore", id, first["hash"]) == "it says that already\n"
+
+
+def test_what_changed_when_is_a_filter_and_why_is_said(home: Path) -> None:
+    with closing(Memory(home / "memory.sqlite3")) as store:
+        old = store.write(Item("note", "The depot opens at six.", "me"), at=now_us() - 100 * DAY, by="ann")
+    new = said("add", "The depot opens at seven.", "--tag", "depot").strip()
+    assert [row["id"] for row in told("list", "--since", "90d")] == [new]
+    assert [row["id"] for row in told("list", "--before", "12h", "--search", "depot")] == [old]
+    assert len(told("list", "--since", "101d")) == 2 and said("list", "--since", "1h", "--before", "1h")
+    assert "found by depot, the tag depot" in said("list", "--search", "depot")
+    refused(BadInput, "memory.span", "list", "--since", "yesterday")
 
 
 def test_text_comes_from_the_input(home: Path) -> None:
