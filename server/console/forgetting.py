@@ -117,7 +117,11 @@ class ForgettingPages:
     async def forgotten(self, request: Request) -> Response:
         person = await self._desk.person(request)
         stones = await run_in_threadpool(self._memory.tombstones)
-        return self._desk.page(request, "memory_forgotten.html", person, stones=stones, reasons=REASONS)
+        devices = await run_in_threadpool(self._desk.services.devices.list)
+        return self._desk.page(
+            request, "memory_forgotten.html", person, stones=stones, reasons=REASONS,
+            seen={device.id: device for device in devices},
+        )  # fmt: skip
 
     # --- holds ------------------------------------------------------------------------------------------------
 

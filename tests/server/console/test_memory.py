@@ -298,6 +298,12 @@ def test_the_page_shows_which_devices_have_confirmed(shop: SampleHub) -> None:
     send(signed_in(shop), "/memory/forget", kind="item", scope=SHOP, item=id, reason="purpose")
     html = signed_in(shop).get("/memory/forgotten").text
     assert "0 of 1 device confirmed" in html and "not yet" in html and "Counter 2" in html
+    assert "connected now" in html and "offline" not in html
+    desk.disconnect()
+    assert "offline, last seen" in signed_in(shop).get("/memory/forgotten").text
+    shop.memory.revoke(SHOP, f"device:{desk.device}", "maria")
+    left = signed_in(shop).get("/memory/forgotten").text
+    assert "out of the scope" in left and "it was told to drop all of it" in left and "not yet" not in left
 
 
 def test_a_person_is_forgotten_by_a_name_that_is_not_kept(shop: SampleHub) -> None:
