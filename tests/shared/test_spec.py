@@ -15,7 +15,7 @@ from shared.codec import b64, unb64
 from shared.entries import FACTS, Draft, LogOpened, RunOpenedV1, write
 from shared.keys import SigningKey, cosign_note
 from shared.memory import KINDS, Edit, Item, item_id
-from shared.memory.document import Document, create
+from shared.memory.document import Document
 from shared.memory.exchange import Exported, to_lines, to_markdown
 from shared.memory.feed import Hold, Tombstone
 from shared.memory.item import NAME_CHARS, PARTS, TEXT_CHARS
@@ -120,7 +120,7 @@ EXAMPLES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "memory.md": {
         "item": lambda: pretty(ITEM),
-        "document": lambda: b64(create(ITEM, bytes(range(16)))),
+        "document": lambda: b64(Document.create(ITEM, bytes(range(16)), at=0, by="").save()),
         "change": lambda: b64(edited().changes()[0]),
         "edit": lambda: b64(edited().changes()[1]),
         "lines": lambda: b"".join(to_lines([EXPORTED])).decode().rstrip("\n"),
