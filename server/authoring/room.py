@@ -216,7 +216,8 @@ class Authoring:
                 raise Conflict(
                     "draft.elsewhere",
                     f"{newest.by} has saved version {newest.version} elsewhere; the folder does not have it",
-                    advice="publish in the console, or bring the folder up to date: `outrider release pull`",
+                    advice="make the change in the console and publish there; or bring the folder up to date "
+                    "(`outrider release pull`), make it again (for a model: `outrider hub model use`) and publish",
                     where=str(self.folder),
                 )
             return self._save(files, by=by, origin=FOLDER, base=newest.version if newest else 0)
