@@ -150,6 +150,9 @@ _PHONED = re.compile(
     rf"phone|mobile|cell|ph|fax)\b))"
 )
 _ROLE = re.compile(rf"(?<!\w)(?i:the|our|my|his|her|their) [a-z]{{3,20}}, ({_NAME})(?=[,.])")
+_INITIALLED = re.compile(
+    rf"(?<![\w.])(?!U\.[ ]?S\.|N\.[ ]?Y\.|D\.[ ]?C\.)((?:{_INITIAL}[ ]?){{2,3}}(?:{_PARTICLE}[ ])?{_TOKEN})(?!\w)"
+)
 _CAPITALS = re.compile(rf"(?<![\w.@-]){_PART}(?:[ ](?:{_PARTICLE}[ ])?{_PART}){{1,3}}(?![\w@])")
 
 # (rule, pattern, group, at least so many words, confidence)
@@ -165,10 +168,11 @@ _CONTEXTS: tuple[tuple[str, Worded | re.Pattern[str], int, int, int], ...] = (
     ("name.mailed", _MAILED, 2, 1, 930),
     ("name.role", _ROLE, 1, 2, 760),
     ("name.phoned", _PHONED, 1, 2, 820),
+    ("name.initials", _INITIALLED, 1, 2, 770),
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 # Contexts too weak for a text that is all in capitals, unless a given name begins it.
-_WEAK = frozenset(("name.towards", "name.does", "name.phoned", "name.self", "name.role", "name.by"))
+_WEAK = frozenset(("name.towards", "name.does", "name.phoned", "name.self", "name.role", "name.by", "name.initials"))
 _AGAIN_CHARS = 4  # a shorter surname alone is too often a word
 _AGAIN = 200  # names that are looked for again
 
