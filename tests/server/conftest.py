@@ -25,6 +25,7 @@ from server.ingest import Ingest, Record
 from server.orders import Orders
 from server.store import HubLog, Store, make_home
 from tests.fakes import FakeDevice, Shelf
+from tests.postgres import Postgres
 
 
 class Clock:
@@ -49,6 +50,20 @@ class Trust:
 
     def minimum(self) -> dict[str, int]:
         return {"timestamp": 1, "snapshot": 1, "targets": 1}
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests of a process; each makes a database of its own."""
+    with Postgres() as server:
+        yield server
+
+
+def new_database(server: Postgres) -> str:
+    """The URL of an empty one."""
+    name = f"hub_{secrets.token_hex(6)}"
+    server.query(f"CREATE DATABASE {name}")
+    return f"postgresql+pg8000://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from shared.memory.feed import Change, change, change_hash
 from shared.memory.item import Edit, new_id
 from shared.protocol import Recall, Recalled, Remember, Remembered
 from tests.fakes import FakeDevice
-from tests.postgres import Postgres
-from tests.server.conftest import Clock, Trust
+from tests.server.conftest import Clock, Trust, new_database
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +31,6 @@ def bench() -> Iterator[Bench]:
     made = Bench(idle_s=300)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
 
 
 @dataclass
@@ -121,10 +114,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path, bench: Bench) -> Iterat
     make_home(home, "City of Example", secrets.token_bytes)
     url = None
     if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        name = f"hub_{secrets.token_hex(6)}"
-        server.query(f"CREATE DATABASE {name}")
-        url = f"postgresql+pg8000://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
+        url = new_database(request.getfixturevalue("postgres"))
     store = Store(home, url)
     clock = Clock()
     hublog = HubLog(store, clock=clock, random=secrets.token_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,26 +13,17 @@ from shared import entries as e
 from shared import rollout as r
 from shared.entries import Draft
 from tests.fakes import FakeDevice
-from tests.postgres import Postgres
+from tests.server.conftest import new_database
 from tests.server.rollouts.conftest import HOUR, Fleet
 
 Made = Callable[[int], Fleet]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
     url = None
     if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        name = f"hub_{secrets.token_hex(6)}"
-        server.query(f"CREATE DATABASE {name}")
-        url = f"postgresql+pg8000://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
+        url = new_database(request.getfixturevalue("postgres"))
     opened = Store(home, url)
     yield opened
     opened.close()
