@@ -83,7 +83,8 @@ def look(home: Home, hub: FakeHub | None = None, *, now: int = NOW) -> dict[str,
     return named
 
 
-def test_a_healthy_agent_has_nothing_to_mend(home: Home) -> None:
+def test_a_healthy_agent_has_nothing_to_mend(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.doctor.machine._SLOW_FSYNC_MS", 60_000)  # this computer's disk may be busy
     found = look(home)
     assert {name: one.status for name, group in found.items() for one in group if one.status != "ok"} == {}
     assert found["log"][0].detail == "4 entries, 0 of them not yet countersigned"

@@ -182,7 +182,7 @@ async def test_answers_whose_sender_has_gone_or_whose_run_has_closed_hold_nobody
     await asyncio.sleep(0)
     waiting[0].cancel()  # the link dropped
     await rig.settle()
-    await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
     assert rig.device.closed[run] == "declined"
 
 

@@ -47,7 +47,7 @@ def device_of(entries: list[e.Entry]) -> Device:
     return device
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANCE)
 def test_any_prefix_folds_and_replaying_gives_the_same(chance: random.Random) -> None:
     story = a_story(chance)
@@ -59,7 +59,7 @@ def test_any_prefix_folds_and_replaying_gives_the_same(chance: random.Random) ->
     assert device_of(story.entries) == story.device
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANCE)
 def test_a_device_saved_in_the_middle_goes_on_as_the_same(chance: random.Random) -> None:
     story = a_story(chance)
@@ -71,7 +71,7 @@ def test_a_device_saved_in_the_middle_goes_on_as_the_same(chance: random.Random)
     assert device == story.device
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANCE)
 def test_every_story_ends_once_all_goes_well(chance: random.Random) -> None:
     """``finish`` raises where a run is stuck: with no move, or with one that changes nothing."""
@@ -86,7 +86,7 @@ def test_every_story_ends_once_all_goes_well(chance: random.Random) -> None:
             assert all(story.book(run).step(step).undo == "none" for step in in_the_world)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANCE)
 def test_at_any_time_a_run_says_what_it_waits_for(chance: random.Random) -> None:
     story = Story(random_playbook(chance), chance.choice)
@@ -104,7 +104,7 @@ def test_at_any_time_a_run_says_what_it_waits_for(chance: random.Random) -> None
                     assert run.steps[move.step].status in ("waiting", "doubted", "entered", "left", "held")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANCE)
 def test_in_every_story_each_act_was_allowed_or_approved(chance: random.Random) -> None:
     story = a_story(chance)
@@ -197,7 +197,7 @@ class Rogue(Story):
                 continue  # it went where it had not meant to
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_the_fold_lets_pass_was_allowed_or_approved(seed: int) -> None:
     rogue = Rogue(random.Random(seed))

@@ -1,12 +1,13 @@
 """A real hub and real agents, as processes, on a release without models (rules only).
 
-Processes do the work; looking at them is done in this process (status, tokens), because starting a command for each
-look costs more than the whole of what is looked at. One hub serves all tests of a module, each with desks of its
-own."""
+Processes do the work. Looking at them, and what a command only passes on (making a hub, publishing, joining), is done
+in this process, because starting a command costs more than what it does. One hub serves all tests of a module, each
+with desks of its own."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -18,7 +19,8 @@ import pytest
 
 from edge_agent import status
 from edge_agent.config import Home
-from server.admin import Operator
+from edge_agent.link.enrol import join as enrol
+from server.admin import Operator, init
 from server.config import HubConfig
 from tests.ports import Port
 
@@ -40,8 +42,7 @@ class Desk:
         self.process = Process(name, home.parent / f"{name}.log", "agent", "run", "--home", str(home))
 
     def join(self) -> None:
-        token = Operator(HubConfig(home=self.hub.home)).token(3600)
-        outrider("agent", "join", self.wire.url, token, "--home", str(self.home), "--name", self.name)
+        enrol(Home(self.home), self.wire.url, self.hub.operator.token(3600), self.name)
 
     def start(self) -> None:
         self.process.start()
@@ -67,10 +68,14 @@ class Desk:
         return found
 
     def drop(self, name: str, rows: list[str]) -> None:
+        self.put(name, ("\n".join(["application_id,description,reported_cost", *rows]) + "\n").encode())
+
+    def put(self, name: str, data: bytes) -> None:
+        """A file into the inbox, whole at once; the agent may not have made the folder yet."""
         inbox = self.home / "inbox"
         inbox.mkdir(exist_ok=True)
         part = inbox / f".{name}"
-        part.write_text("\n".join(["application_id,description,reported_cost", *rows]) + "\n", "utf-8")
+        part.write_bytes(data)
         part.replace(inbox / name)
 
     def verify(self) -> dict[str, Any]:
@@ -84,10 +89,11 @@ class City:
     def __init__(self, folder: Path, wires: int = WIRES, settings: dict[str, str] | None = None) -> None:
         self._settings = settings or {}
         self.folder, self.home = folder, folder / "hub"
-        init = ("hub", "init", "--home", str(self.home), "--starter", "permits", "--name", "Testville")
-        outrider(*init, "--user", "mara", "--password-stdin", typed="a-long-password\n")
+        config = HubConfig(home=self.home)
+        init(config, name="Testville", starter="permits", user="mara", password="a-long-password", random=os.urandom)
+        self.operator = Operator(config)
         (self.home / "workspace" / "models.json").write_text("[]\n")
-        self.publish()  # while no hub runs: the command does it itself
+        self.publish()  # while no hub runs: it is the hub for a moment
         self._wires = [Wire() for _ in range(wires)]
         self._hosts = json.dumps([f"127.0.0.1:{wire.port}" for wire in self._wires])
         self._used: list[Wire] = []
@@ -117,17 +123,20 @@ class City:
         self.process.kill()
         self.start()
 
-    def publish(self, *more: str) -> int:
-        out = json.loads(outrider("hub", "release", "publish", *more, "--home", str(self.home), "--json"))
-        return int(out["release"])
+    def publish(self, *, staged: bool = False) -> int:
+        return int(self.operator.publish(staged=staged)["release"])
 
     def rollout(self, *words: str) -> dict[str, Any]:
         """What ``outrider hub rollout`` says."""
         out: dict[str, Any] = json.loads(outrider("hub", "rollout", *words, "--home", str(self.home), "--json"))
         return out
 
+    def course(self) -> dict[str, Any]:
+        """What ``outrider hub rollout show --json`` says."""
+        return self.operator.rollout("show")
+
     def revoke(self, device: str) -> None:
-        outrider("hub", "device", "revoke", device, "--home", str(self.home))
+        self.operator.revoke(device)
 
     def desk(self, name: str) -> Desk:
         """A new device, joined and not yet started."""

@@ -138,10 +138,9 @@ def test_a_second_agent_on_the_same_home_is_refused(city: City) -> None:
 
 def test_broken_files_are_set_aside_with_the_reason(city: City) -> None:
     desk = ready_desk(city, "broken")
-    inbox = desk.home / "inbox"
-    (inbox / "latin.csv").write_bytes("application_id,description\nX-1,caf\xe9\n".encode("latin-1"))
-    (inbox / "quote.csv").write_text('application_id,description\nX-2,"never closed\n')
-    (inbox / "columns.csv").write_text("number,words\nX-3,roof\n")
+    desk.put("latin.csv", "application_id,description\nX-1,caf\xe9\n".encode("latin-1"))
+    desk.put("quote.csv", b'application_id,description\nX-2,"never closed\n')
+    desk.put("columns.csv", b"number,words\nX-3,roof\n")
     status = desk.until(lambda s: len(s["sources"]) == 3)
     codes = {row["file"]: row["code"] for row in status["sources"]}
     assert codes == {

@@ -46,7 +46,7 @@ def change(city: City, text: str) -> None:
     """The next release's policy, published for nobody yet."""
     policy = city.home / "workspace" / "policy.cedar"
     policy.write_text(policy.read_text() + text)
-    assert city.publish("--staged") > 1
+    assert city.publish(staged=True) > 1
 
 
 def plan(city: City, *stages: tuple[int, int]) -> str:
@@ -68,21 +68,21 @@ def test_a_bad_candidate_is_halted_and_taken_back_though_the_hub_is_killed(fleet
     file = plan(fleet, (500, HOUR), (1000, HOUR))
     while True:  # who comes first is drawn anew for every rollout: until there is somebody on either side
         fleet.rollout("start", "--plan", file)
-        sides = {one["name"]: one["devices"] for one in fleet.rollout("show")["cohorts"]}
+        sides = {one["name"]: one["devices"] for one in fleet.course()["cohorts"]}
         if len(sides) == 2:
             break
         fleet.rollout("rollback")
     by_release: dict[int, list[Desk]] = {1: [], 2: []}
     for desk in everybody:
         desk.until(lambda s: s["linked"] and s["idle"])
-    everybody[0].until(lambda _: not any(one["drifting"] for one in fleet.rollout("show")["cohorts"]))
+    everybody[0].until(lambda _: not any(one["drifting"] for one in fleet.course()["cohorts"]))
     for desk in everybody:
         by_release[desk.status()["release"]].append(desk)
     assert (len(by_release[2]), len(by_release[1])) == (sides["candidate"], sides["control"])
 
-    before = fleet.rollout("show")
+    before = fleet.course()
     fleet.kill_and_start()
-    after = fleet.rollout("show")
+    after = fleet.course()
     assert (after["rollout"], after["status"], after["stage"]) == (before["rollout"], "running", 0)
     assert after["events"] == before["events"]
 
@@ -90,7 +90,7 @@ def test_a_bad_candidate_is_halted_and_taken_back_though_the_hub_is_killed(fleet
         desk.drop("a.csv", ROWS)
     for desk in everybody:
         runs(desk, 1)
-    shown = fleet.rollout("show")
+    shown = fleet.course()
     assert shown["status"] == "rolled-back"
     halted = next(one for one in shown["events"] if one["type"] == "rollout.halted")
     assert (halted["metric"], halted["by"]) == ("failures", "hub") and halted["evidence_permille"] >= 1000
@@ -121,7 +121,7 @@ def test_pinned_excluded_and_paused_through_a_kill_of_the_hub(fleet: City) -> No
     fleet.rollout("pause")
     runs(other, 2)
     fleet.kill_and_start()
-    shown = fleet.rollout("show")
+    shown = fleet.course()
     assert (shown["status"], shown["pins"], shown["excluded"]) == (
         "paused", {ids[pinned.name]: 1}, [ids[excluded.name]],
     )  # fmt: skip
@@ -129,7 +129,7 @@ def test_pinned_excluded_and_paused_through_a_kill_of_the_hub(fleet: City) -> No
     fleet.rollout("resume")
     fleet.rollout("advance")
     runs(excluded, 2)  # the rollout has finished: who takes no part follows then
-    assert fleet.rollout("show")["status"] == "finished"
+    assert fleet.course()["status"] == "finished"
     runs(pinned, 1)
     fleet.rollout("pin", ids[pinned.name], "0")
     runs(pinned, 2)

@@ -73,7 +73,7 @@ def test_what_is_for_this_device_alone_is_never_in_an_outbox(pair: tuple[Memory,
     assert one.outbox("device") == [] and one.unsent() == {}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_any_order_any_number_of_times_makes_the_same_item(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     chance = random.Random(seed)

@@ -481,7 +481,7 @@ paths = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(verb=st.sampled_from(["write", "move", "trash", "read", "list"]), one=paths, two=paths)
 @example("write", "pages/out/deep/secret.txt", "pages/x")
 @example("write", "pages/plain/new.txt", "pages/x")

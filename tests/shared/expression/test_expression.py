@@ -372,7 +372,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.recursive(_LEAF, _grown, max_leaves=12), st.fixed_dictionaries({"a": _ANY, "b": _ANY, "c": _ANY}))
 def test_any_source_with_any_values_ends_in_a_plain_value_or_our_error(source: str, inputs: dict[str, Any]) -> None:
     try:

@@ -112,7 +112,7 @@ def _sources() -> st.SearchStrategy[str]:
     return numbers | texts | lists | shaped
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_sources(), _VALUES)
 def test_what_is_made_is_within_what_was_reckoned(source: str, values: dict[str, Any]) -> None:
     try:

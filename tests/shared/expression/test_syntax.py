@@ -207,7 +207,7 @@ _SOURCE = st.recursive(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(_SOURCE)
 def test_precedence_is_that_of_cel(source: str) -> None:
     node = tree(source)

@@ -83,7 +83,7 @@ def told(document: Document) -> tuple[Item, list[Conflict], tuple[str, ...], lis
     return document.item(), document.conflicts(), document.heads(), versions, seen
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(HAPPENS, st.randoms(use_true_random=False))
 def test_any_order_and_any_repetition_come_to_the_same(happens: list[tuple[int, Edit | int]], random: Any) -> None:
     whole = chunks(played(happens))
@@ -99,7 +99,7 @@ def test_any_order_and_any_repetition_come_to_the_same(happens: list[tuple[int, 
         assert told(Document.load([later.save()])) == wanted
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=35)
 @given(HAPPENS)
 def test_no_edit_is_lost(happens: list[tuple[int, Edit | int]]) -> None:
     """What an edit set shows, or stands in a conflict, or somebody who knew it set the same field later."""
@@ -168,7 +168,7 @@ def cells(item: Item) -> dict[str, Any]:
     return plain | inside
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(
     st.text(st.sampled_from("ab \n😀"), min_size=1, max_size=30), st.lists(st.integers(0, 30), min_size=3, max_size=3)
 )

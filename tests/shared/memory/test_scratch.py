@@ -240,12 +240,16 @@ def test_a_worker_that_is_killed_from_outside_is_replaced(bench: Bench) -> None:
 
 
 def test_nothing_runs_before_it_is_needed_and_an_idle_worker_ends() -> None:
-    bench = Bench(idle_s=0.2)
-    assert bench._worker is None
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(launch(COMMAND))
+        return started[-1]
+
+    bench = Bench(start, idle_s=0.2)
+    assert started == []
     bench.screened("mem", BASE, EDITS)
-    worker = bench._worker
-    assert worker is not None
-    assert worker.wait(timeout=30) is not None
+    assert started[0].wait(timeout=60) is not None
     assert bench.screened("mem", BASE, EDITS).taken == names(EDITS)
     bench.close()
     bench.close()
@@ -285,5 +289,5 @@ def test_the_worker_may_write_no_file_and_outlives_nobody() -> None:
     assert "Max file size             0                    0" in limits
     assert "Max core file size        0                    0" in limits
     worker.stdin.close()
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=60) == 0
     worker.stdout.close()

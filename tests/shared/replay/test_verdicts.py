@@ -117,7 +117,7 @@ def test_older_verdicts_without_newer_fields_are_unjudged_and_not_called_same(po
 EDGES = sorted({-1, 0, 1, 99, 100, 101, 849, 850, 851, 14_400, 14_401, 999_999, 1_000_001, 10_000_000, 10_000_001})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(
