@@ -97,7 +97,7 @@ class Replays:
 
     def ask(self, wanted: Replay) -> None:
         """Try a release when there is time. What was asked before, is no longer waited for or does not fit is passed
-        over: the hub asks again."""
+        over: the hub asks again until it has an answer, also after this agent was stopped at work on it."""
         if wanted.id in self._taken or self._journal.now() > wanted.expires_at or self._asked.full():
             return
         self._taken.add(wanted.id)
@@ -105,13 +105,16 @@ class Replays:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._taken, self._sampled_at = await asyncio.to_thread(_so_far, self._log)
+        answered, self._sampled_at = await asyncio.to_thread(_so_far, self._log)
+        self._taken |= answered
         while True:
             wanted: Replay | None = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     wanted = await self._asked.get()
             try:
+                if wanted is not None and wanted.id in answered:
+                    continue  # it came before the log was read
                 if wanted is not None:
                     await self._journal.append(Draft(await self.score(wanted)))
                 elif self._drift_us and self._journal.now() >= self._sampled_at + self._drift_us:

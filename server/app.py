@@ -155,7 +155,7 @@ def build(hub: Hub, port: int) -> Application:
     """The application of an open hub that listens on ``port``."""
     config = hub.config
     link = Link(
-        Exchange(hub.hublog, hub.devices, hub.ingest, hub.rollouts, hub.memory, hub.switches),
+        Exchange(hub.hublog, hub.devices, hub.ingest, hub.rollouts, hub.memory, hub.switches, hub.replays),
         hub.bus,
         spread_s=config.notice_jitter_ms / 1000,
     )

@@ -39,6 +39,12 @@ class Assigner(Protocol):
     def assignment(self, device: str, /) -> Envelope: ...
 
 
+class Asking(Protocol):
+    """What devices are asked until they answer; ``replay`` does."""
+
+    def waiting(self, device: str, /) -> list[Envelope]: ...
+
+
 @dataclass(frozen=True)
 class Exchange:
     """The rooms behind the link."""
@@ -49,6 +55,7 @@ class Exchange:
     rollouts: Assigner
     memory: Memory
     switches: Switches
+    replays: Asking
 
     def greet(self, pinned: Pinned, hello: Hello) -> int:
         """How many of the device's entries are held. A revoked device is greeted too: it must hear of it, signed."""
@@ -65,9 +72,10 @@ class Exchange:
             return refusal(error, held=self.ingest.frontier(device).size)
 
     def pull(self, device: str, asked: Pull) -> Pulled | Refusal:
-        """The assignment and the lease in force, then what waits in the outbox, then how the hub's log grew."""
+        """The assignment and the lease in force, what was asked and not answered, what waits in the outbox, and how the
+        hub's log grew."""
         try:
-            messages = [*self._assignment(device), self.devices.lease(device)]
+            messages = [*self._assignment(device), self.devices.lease(device), *self.replays.waiting(device)]
             waiting, cursor, more = self.devices.outbox(device, asked.cursor)
             return self._pulled(asked, [*messages, *waiting], cursor, more)
         except OutriderError as error:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Row, Select, select
 
 from server.authoring import Authoring
 from server.bus import Bus
@@ -21,10 +20,11 @@ from server.releases.workspace import read_files
 from server.replay.history import verdicts
 from server.store import HubLog
 from server.store.replay_tables import SCORES
-from server.store.tables import DEVICES, HUB_ENTRIES, OUTBOX
+from server.store.tables import DEVICES, HUB_ENTRIES
 from shared import entries as e
 from shared import limits
 from shared.errors import BadInput, Conflict, Refused
+from shared.keys import Envelope
 from shared.release import Release, Replay, sign
 from shared.replay import Differences, Told, compare, run_cases
 
@@ -134,19 +134,29 @@ class Replays:
             devices = list(conn.execute(select(DEVICES.c.id).where(DEVICES.c.state == "active")).scalars())
         if not devices:
             raise Conflict("replay.devices", "no device has joined", advice="let a device join first")
-        now, name = self._log.clock(), f"rpl_{self._log.random(8).hex()}"
-        rows = []
-        for device in devices:
-            sealed = sign(Replay(name, device, release, sample, now + _WAIT_US), self._log.key)
-            rows.append({"device": device, "at": now, "envelope": msgspec.json.encode(sealed).decode()})
-
-        def put(conn: Connection, _written: Sequence[e.Written]) -> None:
-            conn.execute(insert(OUTBOX), rows)
-
-        self._log.append([e.Draft(e.ReplayAsked(name, release, sample, len(devices), by))], put)
+        name = f"rpl_{self._log.random(8).hex()}"
+        self._log.append([e.Draft(e.ReplayAsked(name, release, sample, len(devices), by))])
         for device in devices:
             self._bus.publish(f"device:{device}", {"replay": name, "device": device})
         return name
+
+    def waiting(self, device: str) -> list[Envelope]:
+        """What a device was asked and has not answered, signed. It is told whenever it pulls, until it has answered or
+        nobody waits any more: a device forgets what it was asked when it is switched off at work on it."""
+        since = self._log.clock() - _WAIT_US
+        asked = select(HUB_ENTRIES.c.data).where(HUB_ENTRIES.c.type == "replay.asked", HUB_ENTRIES.c.at > since)
+        with self._store.read() as conn:
+            entries = [e.read(data) for data in conn.execute(asked.order_by(HUB_ENTRIES.c.seq)).scalars()]
+            if not entries:
+                return []
+            joined = conn.execute(select(DEVICES.c.enrolled_at).where(DEVICES.c.id == device)).scalar_one()
+            answered = set(conn.execute(select(SCORES.c.asked).where(SCORES.c.device == device)).scalars())
+        wanted = [
+            Replay(facts.id, device, facts.release, facts.sample, entry.at + _WAIT_US)
+            for entry in entries
+            if isinstance(facts := entry.facts, e.ReplayAsked) and facts.id not in answered and joined <= entry.at
+        ]
+        return [sign(one, self._log.key) for one in wanted[: limits.REPLAYS_WAITING]]
 
     def asked(self, release: int) -> list[Asked]:
         """Requests to try a release, the newest first, with the answers so far."""

@@ -159,6 +159,22 @@ async def test_asked_once_it_is_scored_once_also_after_a_restart_and_nothing_els
     assert rig.device.release is not None and rig.device.release.release == 1, "tried, and not put into force"
 
 
+async def test_what_was_answered_is_not_scored_again_however_early_it_is_asked(rig: Rig) -> None:
+    """Its answer may not be at the hub yet, which then asks again as soon as there is a link."""
+    for _ in range(2):
+        replays = rooms(rig)
+        replays.ask(wanted(2, "rpl_1"))
+        work = asyncio.create_task(replays.run())
+        replays.ask(wanted(2, "rpl_1"))
+        await until(rig, ReplayScored, 1)
+        replays.ask(wanted(2, "rpl_2"))
+        await until(rig, ReplayScored, 2)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    found = [entry.facts.id for entry in rig.journal.entries() if isinstance(entry.facts, ReplayScored)]
+    assert found == ["rpl_1", "rpl_2"]
+
+
 async def test_only_numbers_and_names_leave_the_device(rig: Rig) -> None:
     """Neither the entry nor what goes up with it holds a word of any case, plan or lane."""
     replays = rooms(rig)

@@ -14,11 +14,10 @@ from sqlalchemy import insert, select, text
 from server.replay import ReplayOrder, carry_out
 from server.replay.history import read_verdict, verdicts
 from server.store.replay_tables import SCORES
-from server.store.tables import ENTRIES, HUB_ENTRIES, OUTBOX
+from server.store.tables import ENTRIES, HUB_ENTRIES
 from shared import limits
 from shared.entries import ReplayAsked, read
 from shared.errors import BadInput, Conflict, OutriderError, Refused, Unavailable
-from shared.keys import Envelope
 from shared.release import Replay, open_signed
 from tests.server.console.conftest import copied, opened
 from tests.server.console.sample_hub import SampleHub
@@ -140,16 +139,36 @@ async def test_every_active_device_is_asked_by_a_signed_message_and_the_log_says
         name = ask(busy)
         assert [event.topic for event in heard.drain()] == [f"device:{devices[0]}"]
     with busy.store.read() as conn:
-        rows = conn.execute(select(OUTBOX.c.device, OUTBOX.c.envelope)).all()
         newest = conn.execute(select(HUB_ENTRIES.c.data).order_by(HUB_ENTRIES.c.seq.desc()).limit(1)).scalar_one()
-    sent = [(row.device, msgspec.json.decode(row.envelope, type=Envelope)) for row in rows]
-    wanted = [(device, one) for device, one in sent if one.purpose == "replay"]
-    assert sorted(device for device, _ in wanted) == sorted(devices)
-    for device, envelope in wanted:
+    for device in devices:
+        (envelope,) = busy.replays.waiting(device)
         message = open_signed(envelope, Replay, busy.log.key.public, device)
         assert (message.id, message.release, message.sample) == (name, 1, 50)
         assert message.expires_at > busy.clock()
     assert read(newest).facts == ReplayAsked(name, 1, 50, len(devices), "maria")
+
+
+def test_a_device_is_asked_until_it_has_answered_or_nobody_waits(busy: SampleHub) -> None:
+    day = a_day_offline(busy)
+
+    def waiting(device: str) -> list[str]:
+        key = busy.log.key.public
+        return [open_signed(one, Replay, key, device).id for one in busy.replays.waiting(device)]
+
+    busy.clock.step(1)
+    van, other = day.van.device, next(one.id for one in busy.devices.list() if one.id != day.van.device)
+    assert waiting(van) == []
+    name = ask(busy, 2)
+    assert waiting(van) == waiting(van) == waiting(other) == [name]
+    busy.clock.step(1)
+    late = busy.agent("Late").device
+    assert waiting(late) == [], "it was not asked"
+    scored(day, name)
+    assert (waiting(van), waiting(other)) == ([], [name])
+    again = ask(busy, 2)
+    assert waiting(other) == [name, again]
+    busy.clock.step(14 * DAY_US)
+    assert waiting(other) == []
 
 
 @pytest.mark.parametrize(
