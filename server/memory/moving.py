@@ -1,16 +1,21 @@
 """Whose device it is: what a device that was nobody's remembered moves into the scope of the person it now belongs to.
 
 The feed of the person goes on; the device, which has counted in a feed of its own so far, is given the person's numbers
-with the last of its own added, so that its cursor stands before the first of them.
+with the last of its own added, so that its cursor stands before the first of them. What was forgotten about somebody in
+either feed is forgotten in both. That a device forgot all it had is its own affair: it must have done so before, and
+the person's other devices do not hear of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from server.memory.access import is_person, lock_scope, person_scope
+from server.memory.erasure import PENDING
+from server.memory.feeds import envelope_of, stone_of
+from server.memory.judging import covers
 from server.memory.rows import delete_items
 from server.store import HubLog
 from server.store.memory_tables import (
@@ -18,6 +23,7 @@ from server.store.memory_tables import (
     MEMORY_HOLDS,
     MEMORY_INDEXED,
     MEMORY_ITEMS,
+    MEMORY_RECEIPTS,
     MEMORY_RECORDS,
     MEMORY_SCOPES,
     MEMORY_TOMBSTONES,
@@ -27,7 +33,7 @@ from server.store.memory_tables import (
 from server.store.tables import DEVICES
 from shared.entries import Draft, MemoryGranted, Written
 from shared.errors import BadInput, Conflict
-from shared.memory.feed import STEWARD
+from shared.memory.feed import SCOPE, STEWARD, SUBJECT
 
 
 def own(log: HubLog, device: str, person: str, by: str) -> str:
@@ -49,6 +55,7 @@ def own(log: HubLog, device: str, person: str, by: str) -> str:
                 f"{row.name} is {row.person}'s already" if row.person else f"{row.name} was let go",
                 advice="to hand it to somebody else, revoke it and let it join again",
             )
+        _check_confirmed(conn, old, device)
         base = _move(conn, old, new)
         conn.execute(update(DEVICES).where(DEVICES.c.id == device).values(person=person, person_base=base))
 
@@ -61,11 +68,12 @@ def _move(conn: Connection, old: str, new: str) -> int:
     seq, size = lock_scope(conn, new)
     base, _ = lock_scope(conn, old)
     _agree(conn, old, new)
+    alone = set(conn.execute(_whole(old)).scalars())
     have = set(conn.execute(select(MEMORY_RECORDS.c.item, MEMORY_RECORDS.c.hash).where(MEMORY_RECORDS.c.scope == new)))
     theirs = select(MEMORY_RECORDS).where(MEMORY_RECORDS.c.scope == old).order_by(MEMORY_RECORDS.c.seq)
     moved: set[str] = set()
     for row in conn.execute(theirs).mappings().all():
-        if (row["item"], row["hash"]) in have:
+        if (row["item"], row["hash"]) in have or row["hash"] in alone:
             continue
         seq, size = seq + 1, size + len(row["data"])
         moved.add(row["item"])
@@ -73,7 +81,8 @@ def _move(conn: Connection, old: str, new: str) -> int:
     conn.execute(update(MEMORY_SCOPES).where(MEMORY_SCOPES.c.scope == new).values(seq=seq, size=size))
     _move_items(conn, old, new, moved)
     for table in (MEMORY_HOLDS, MEMORY_TOMBSTONES):
-        conn.execute(update(table).where(table.c.scope == old).values(scope=new))
+        theirs_too = table.c.id.not_in(sorted(alone))
+        conn.execute(update(table).where(table.c.scope == old, theirs_too).values(scope=new))
     for gone in (
         MEMORY_RECORDS,
         MEMORY_ITEMS,
@@ -99,6 +108,44 @@ def _agree(conn: Connection, old: str, new: str) -> None:
     ]
     if rows:
         conn.execute(insert(MEMORY_ERASED), rows)
+    for scope, other in ((old, new), (new, old)):
+        _forget_as_in(conn, scope, other, new)
+
+
+def _forget_as_in(conn: Connection, scope: str, other: str, new: str) -> None:
+    """Tombstones of subjects, and those of all that the person had, reach what comes beside them now."""
+    kinds = (SUBJECT, SCOPE) if other == new else (SUBJECT,)
+    stands = (MEMORY_TOMBSTONES.c.scope == other, MEMORY_TOMBSTONES.c.kind.in_(kinds))
+    found = conn.execute(select(MEMORY_TOMBSTONES.c.envelope).where(*stands)).scalars()
+    stones = [stone_of(envelope_of(text)) for text in found]
+    items = select(MEMORY_ITEMS.c.item, MEMORY_ITEMS.c.subject, MEMORY_ITEMS.c.first_at)
+    gone: dict[str, str] = {}
+    for item, subject, first_at in conn.execute(items.where(MEMORY_ITEMS.c.scope == scope)).all() if stones else ():
+        found_by = [stone.id for stone in stones if covers(stone, subject, first_at)]
+        if found_by:
+            gone[item] = found_by[0]
+    if gone:
+        delete_items(conn, scope, sorted(gone))
+        known = _erased(conn, new)
+        rows = [{"scope": new, "item": item, "tombstone": stone} for item, stone in gone.items() if item not in known]
+        conn.execute(insert(MEMORY_ERASED), rows)
+        again = MEMORY_TOMBSTONES.c.id.in_(sorted(set(gone.values())))  # the files are to be cleaned once more
+        conn.execute(update(MEMORY_TOMBSTONES).where(again).values(state=PENDING))
+
+
+def _whole(scope: str) -> Select[str]:
+    """The tombstones of all that a feed had."""
+    return select(MEMORY_TOMBSTONES.c.id).where(MEMORY_TOMBSTONES.c.scope == scope, MEMORY_TOMBSTONES.c.kind == SCOPE)
+
+
+def _check_confirmed(conn: Connection, old: str, device: str) -> None:
+    receipts = select(MEMORY_RECEIPTS.c.tombstone).where(MEMORY_RECEIPTS.c.device == device)
+    if conn.execute(_whole(old).where(MEMORY_TOMBSTONES.c.id.not_in(receipts))).first():
+        raise Conflict(
+            "memory.owner",
+            "the device has not yet confirmed that it forgot what it had",
+            advice="wait until it has been connected, and try again",
+        )
 
 
 def _erased(conn: Connection, scope: str) -> dict[str, str]:
