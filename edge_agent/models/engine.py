@@ -249,8 +249,7 @@ class Models:
 
     async def _work(self, turn: Turn, job: Job) -> tuple[Result | Failure, int] | None:
         """The worker's answer and what starting and loading took; ``None`` when it was broken off for another."""
-        if self._closed:
-            raise Unavailable("model.closed", "the models are shut down", advice="start the agent again")
+        self._check_open()
         if not isinstance(job, Forget):
             trouble = self._trouble(*self._need(job))
             if trouble is not None:
@@ -293,7 +292,14 @@ class Models:
                     advice=CRASH_ADVICE,
                 )
             self._worker = await Worker.start(self._command, self._settings, self._crashed, self._answered)
+            if self._closed:  # while it started
+                await self._stop()
+                self._check_open()
         return self._worker
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("model.closed", "the models are shut down", advice="start the agent again")
 
     def _crashed(self) -> None:
         self._crashes += 1

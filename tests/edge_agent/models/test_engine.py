@@ -13,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ import pytest
 from edge_agent.models.catalogue import known
 from edge_agent.models.engine import Models
 from edge_agent.models.messages import BACKGROUND, BATCH, INTERACTIVE, Choice, Completion
+from edge_agent.models.process import Worker
 from edge_agent.models.store import ModelStore
 from shared.errors import BadInput, Tampered, Unavailable
 
@@ -483,6 +485,26 @@ async def test_closing_ends_work_in_hand(models: Models) -> None:
     with pytest.raises(Unavailable) as caught:
         await task
     assert caught.value.code in ("model.closed", "model.crashed")
+
+
+async def test_closing_while_the_worker_starts_leaves_none(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started, go_on = Worker.start, asyncio.Queue[Worker](), asyncio.Event()
+
+    async def slow(*given: Any) -> Worker:
+        made = await start(*given)
+        await started.put(made)
+        await go_on.wait()
+        return made
+
+    monkeypatch.setattr(Worker, "start", slow)
+    task = asyncio.create_task(models.embed(["x"]))
+    worker = await started.get()
+    await models.close()
+    go_on.set()
+    with pytest.raises(Unavailable) as caught:
+        await task
+    assert caught.value.code == "model.closed"
+    assert not alive(worker.pid) and models.status().worker == "stopped"
 
 
 def test_the_agents_process_stays_free_of_runtimes(home: Path) -> None:
