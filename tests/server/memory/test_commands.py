@@ -1,4 +1,4 @@
-"""``outrider hub memory`` as real processes, with a hub that runs and with none."""
+"""``outrider hub memory``, with a hub that runs and with none."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.server.test_commands import hub, joined, made, running
+from tests.server.test_commands import first, joined, made, running, typed
 
-__all__ = ["made"]  # the fixture
+__all__ = ["first", "made"]  # the fixtures
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def ask(home: Path, *arguments: str) -> Any:
-    done = hub(*arguments, "--home", str(home), "--json")
+    done = typed(*arguments, "--home", str(home), "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def refused(home: Path, *arguments: str) -> str:
-    done = hub(*arguments, "--home", str(home))
+    done = typed(*arguments, "--home", str(home))
     assert done.returncode != 0
     return done.stderr
 
@@ -56,6 +56,6 @@ def test_the_same_without_a_running_hub(made: Path) -> None:
         joined(made, "laptop")
     name = ask(made, "memory", "erase", "--scope", "team/permits", "--yes")["tombstone"]
     assert ask(made, "memory", "erasures")[0]["id"] == name
-    text = hub("memory", "erasures", "--home", str(made)).stdout
+    text = typed("memory", "erasures", "--home", str(made)).stdout
     assert name in text and "0 of 0 confirmed" in text
-    assert hub("memory", "erase", "--scope", "team/x", "--home", str(made), stdin="n\n").returncode != 0
+    assert typed("memory", "erase", "--scope", "team/x", "--home", str(made), stdin="n\n").returncode != 0

@@ -21,9 +21,9 @@ from tests.server.conftest import Serving
 from tests.server.memory.test_commands import ask, refused
 from tests.server.opendoor.conftest import SCOPE, Script
 from tests.server.opendoor.test_clients import eventually
-from tests.server.test_commands import hub, made, running
+from tests.server.test_commands import first, made, running, typed
 
-__all__ = ["made"]  # the fixture
+__all__ = ["first", "made"]  # the fixtures
 
 
 def test_a_device_and_a_client_edit_the_brand_rules_of_a_team(
@@ -79,7 +79,7 @@ def test_the_commands(made: Path, script: Callable[[], Script]) -> None:
         issued = ask(made, "door", "issue", SCOPE, item, "--ttl", "1h", "--origin", origin, "--label", "shop")
         assert (issued["role"], issued["origins"], issued["by"]) == ("reader", [origin], "operator")
         assert issued["expires_at"] - issued["created_at"] == 3_600_000_000
-        shown = hub("door", "list", "--home", str(made)).stdout
+        shown = typed("door", "list", "--home", str(made)).stdout
         assert issued["id"] in shown and issued["token"] not in shown and "reader, shop" in shown
         client = script()
         client.do("connect", address="ws" + address.removeprefix("http") + issued["path"])
