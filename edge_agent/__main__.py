@@ -6,7 +6,6 @@ Heavy rooms are imported inside the commands that need them, so that ``--help`` 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -15,39 +14,22 @@ from typing import Annotated, Any
 import typer
 
 from edge_agent import run_commands
-from edge_agent.config import Config, Home, read_config
 from edge_agent.memory_commands import memory
+from edge_agent.options import PLAIN, HomeOption, JsonOption, home_of, show_json
 from edge_agent.secrets_commands import secret
 from edge_agent.tools.mcp.commands import mcp
 from shared.errors import BadInput
 
 __all__ = ["agent", "audit", "memory"]
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
-# Plain help and tracebacks: the library that draws boxes costs more than all our commands.
-_PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
-agent = typer.Typer(help="Run this computer's agent.", **_PLAIN)
+agent = typer.Typer(help="Run this computer's agent.", no_args_is_help=True, **PLAIN)
 run_commands.add_to(agent)
 agent.add_typer(secret)
 agent.add_typer(mcp)
-audit = typer.Typer(help="Verify a log, prove one entry of it, check a proof: all offline.", **_PLAIN)
-
-
-def _config(home: Path | None) -> Config:
-    return read_config(os.environ, home=home)
-
-
-def _home(home: Path | None) -> Home:
-    return Home(_config(home).home)
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+audit = typer.Typer(
+    help="Verify a log, prove one entry of it, check a proof: all offline.", no_args_is_help=True, **PLAIN
+)
 
 
 # --- agent --------------------------------------------------------------------------------------------------------
@@ -63,7 +45,7 @@ def join(
     """Enrol this computer with a hub. Its keys are made here and never leave."""
     from edge_agent.link.enrol import join as enrol
 
-    identity = enrol(_home(home), url, token, name)
+    identity = enrol(home_of(home), url, token, name)
     typer.echo(f"joined {identity.hub} as {identity.device} ({name})")
     typer.echo("start it with: outrider agent run")
 
@@ -81,9 +63,9 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """What the agent has done and what it waits for. Reads the log; works whether or not the agent runs."""
     from edge_agent.status import status as look
 
-    found = look(_home(home))
+    found = look(home_of(home))
     if as_json:
-        _print(found)
+        show_json(found)
         return
     log, runs_ = found["log"], found["runs"]
     up = "running" if found["running"] else "stopped"
@@ -125,7 +107,7 @@ def runs(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Every run this agent has opened, oldest first."""
     from edge_agent.status import runs as look
 
-    _table(look(_home(home)), as_json, "no runs yet: drop a CSV into the agent's inbox folder")
+    _table(look(home_of(home)), as_json, "no runs yet: drop a CSV into the agent's inbox folder")
 
 
 @agent.command()
@@ -133,12 +115,12 @@ def approvals(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """The runs that wait for a person. They are answered in the hub's console."""
     from edge_agent.status import runs as look
 
-    _table(look(_home(home), waiting=True), as_json, "nothing waits for a person")
+    _table(look(home_of(home), waiting=True), as_json, "nothing waits for a person")
 
 
 def _table(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     if as_json:
-        _print(rows)
+        show_json(rows)
         return
     if not rows:
         typer.echo(empty)
@@ -164,9 +146,9 @@ def verify(
 
     if device == (file is not None):
         raise BadInput("audit.which", "name a FILE or --device, and not both", advice="outrider audit verify --help")
-    report = verify_device(_home(home)) if file is None else verify_file(file, hub, hub_key)
+    report = verify_device(home_of(home)) if file is None else verify_file(file, hub, hub_key)
     if as_json:
-        _print(report)
+        show_json(report)
     elif report["error"] is None:
         typer.echo(f"{report['origin']}: all {report['entries']} entries hold")
         typer.echo(f"  {report['checkpoints']} checkpoints signed by {report['key']}")
@@ -193,14 +175,14 @@ def prove(
     """Make the proof that one entry stands in this computer's log: a file that anyone checks with `audit check`."""
     from edge_agent.audit import prove as make
 
-    data, shown = make(_home(home), entry, body=body)
+    data, shown = make(home_of(home), entry, body=body)
     if out is not None:
         try:
             out.write_bytes(data)
         except OSError as error:
             raise BadInput("audit.out", f"{out}: {error.strerror}", advice="name a file you may write") from error
     if as_json:
-        _print(shown | {"proof": data.decode()})
+        show_json(shown | {"proof": data.decode()})
     elif out is None:
         typer.echo(data.decode(), nl=False)
     else:
@@ -223,7 +205,7 @@ def check(
 
     shown = check_file(file, key, witness)
     if as_json:
-        _print(shown)
+        show_json(shown)
     elif shown["error"] is None:
         found = shown["entry"]
         typer.echo(

@@ -5,21 +5,15 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edge_agent.config import read_config
+from edge_agent.options import HomeOption, JsonOption, home_of
 from shared.errors import BadInput
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it goes into the log.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name, as `outrider agent runs` shows it.")]
 
@@ -27,7 +21,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's name,
 def _client(home: Path | None) -> Any:
     from edge_agent.api.client import Client
 
-    return Client(read_config(os.environ, home=home).home)
+    return Client(home_of(home).root)
 
 
 def _who() -> str:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edge_agent.config import Home, read_config
+from edge_agent.options import PLAIN, HomeOption, home_of
 from edge_agent.secrets import MOST_BYTES, Secrets
 
-FOLDER = "secrets"
+secret = typer.Typer(name="secret", help="The secrets that this agent's tools use.", no_args_is_help=True, **PLAIN)
 
-_PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
-secret = typer.Typer(name="secret", help="The secrets that this agent's tools use.", **_PLAIN)
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
-]
 Name = Annotated[str, typer.Argument(help="The secret's name, as tools.toml names it.")]
 
 
 def _secrets(home: Path | None) -> Secrets:
-    return Secrets(Home(read_config(os.environ, home=home).home).root / FOLDER)
+    return Secrets(home_of(home).secrets)
 
 
 @secret.command("set")

@@ -6,20 +6,19 @@ never raises for what it finds: each gives findings, and every finding that is n
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import typer
 
-from edge_agent.config import Home, read_config
+from edge_agent.config import Home
 from edge_agent.doctor import machine, upstream
 from edge_agent.doctor.findings import Finding
 from edge_agent.identity import load_identity
 from edge_agent.models import probe
+from edge_agent.options import HomeOption, JsonOption, config_of
 from shared.errors import OutriderError
 
 __all__ = ["Finding", "doctor", "examine"]
@@ -56,13 +55,11 @@ doctor = typer.Typer(name="doctor", rich_markup_mode=None)
 
 @doctor.callback(invoke_without_command=True)
 def check(
-    home: Annotated[
-        Path | None, typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's data directory.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check what is installed, reachable and out of date, and say what to do. Exit code 1 if something failed."""
-    config = read_config(os.environ, home=home)
+    config = config_of(home)
     root = config.home
     found = examine(root, now=lambda: time.time_ns() // 1000, peer_listen=config.peer_listen)
     failed = sum(one.status == "fail" for one in found)

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import secrets
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edge_agent.config import read_config
+from edge_agent.options import PLAIN, HomeOption, home_of
 from shared.errors import Unavailable
 
-_PLAIN: Any = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
-mcp = typer.Typer(name="mcp", help="Offer the agent's tools to an assistant that speaks MCP.", **_PLAIN)
+mcp = typer.Typer(name="mcp", help="Offer the agent's tools to an assistant that speaks MCP.", **PLAIN)
 
 
 @mcp.callback(invoke_without_command=True)
 def offer(
-    home: Annotated[
-        Path | None,
-        typer.Option(
-            "--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"
-        ),
-    ] = None,
+    home: HomeOption = None,
     wait: Annotated[
         int, typer.Option(min=0, max=300, help="Seconds a call waits for its run before it says how it stands.")
     ] = 30,
@@ -37,5 +29,5 @@ def offer(
     from edge_agent.mcp.desk import Running
     from edge_agent.mcp.server import serve
 
-    desk = Running(read_config(os.environ, home=home).home)
+    desk = Running(home_of(home).root)
     anyio.run(lambda: serve(desk, name=secrets.token_hex(16), wait_s=wait))

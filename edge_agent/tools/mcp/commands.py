@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_agent.config import Home, now_us, read_config
+from edge_agent.config import now_us
+from edge_agent.options import PLAIN, HomeOption, home_of
 from edge_agent.secrets import Secrets
 from edge_agent.tools.build import Place
 from edge_agent.tools.mcp import pins, settings
@@ -23,19 +23,16 @@ from edge_agent.tools.mcp.schema import arguments, clean
 from edge_agent.tools.mcp.tool import name_of
 from shared.errors import BadInput
 
-_PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
-mcp = typer.Typer(name="mcp", help="The MCP servers this agent uses, and what was accepted of them.", **_PLAIN)
+mcp = typer.Typer(
+    name="mcp", help="The MCP servers this agent uses, and what was accepted of them.", no_args_is_help=True, **PLAIN
+)
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
-]
 Name = Annotated[str, typer.Argument(help='The tool set: a table of tools.toml with kind = "mcp".')]
 
 
 def places(home: Path | None) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Every table of kind ``mcp`` in the home's ``tools.toml``, with its place. Raises ``BadInput('tools.form')``."""
-    paths = Home(read_config(os.environ, home=home).home)
+    paths = home_of(home)
     file, secrets = paths.tools, Secrets(paths.secrets)
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
