@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,3 +34,11 @@ def config(home: Path | None, **given: Any) -> HubConfig:
 def show(as_json: bool, value: Any, text: str) -> None:
     """Say what was done: ``value`` for scripts, ``text`` for people."""
     typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def seconds(text: str) -> int:
+    """A duration as people write it: 30m, 1h, 2d. Raises ``BadInput('token.ttl')``."""
+    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if found is None:
+        raise BadInput("token.ttl", f"{text!r} is no duration", advice="write 30m, 1h or 2d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]

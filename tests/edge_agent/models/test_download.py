@@ -1,4 +1,4 @@
-"""A large model from a real hub over a bad line: cut five times, one chunk damaged, and every byte right."""
+"""A model of a gigabyte from a real hub over a bad line: cut five times, one chunk damaged, and every byte right."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shared.release import ModelRef
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 CHUNK = limits.MODEL_CHUNK_BYTES
-SIZE = 256 * CHUNK + 12_345
+SIZE = 1024 * CHUNK + 12_345
 CUTS = [SIZE * n // 6 + 99_991 for n in range(1, 6)]  # none at the end of a chunk
 BAD_AT = SIZE * 2 // 5
 
@@ -101,7 +101,7 @@ class Line(threading.Thread):
 
 
 def make_hub(home: Path) -> ModelRef:
-    """A hub whose release lists a model of a quarter of a gigabyte, in which no two chunks are the same."""
+    """A hub whose release lists a model of a gigabyte, in which no two chunks are the same."""
     config = HubConfig(home=home)
     init(config, name="City", starter="permits", user="clara", password="correct horse battery", random=os.urandom)
     block = os.urandom(CHUNK - 16)
@@ -128,7 +128,7 @@ def running(home: Path) -> Iterator[str]:
             process.kill()
 
 
-def test_a_large_model_with_five_cuts_and_a_damaged_chunk(tmp_path: Path) -> None:
+def test_a_gigabyte_with_five_cuts_and_a_damaged_chunk(tmp_path: Path) -> None:
     home, agent = tmp_path / "hub", tmp_path / "agent"
     large = make_hub(home)
     metadata = "".join(path.read_text() for path in (home / "repository" / "metadata").glob("*.model.json"))

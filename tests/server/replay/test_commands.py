@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from server.__main__ import hub as commands
+from server.commands.replay import differences as told
 from server.replay import ReplayOrder, carry_out
-from server.replay_commands import differences as told
 from tests.server.console.conftest import copied, opened
 from tests.server.console.sample_hub import SampleHub
 from tests.server.console.sample_replay import a_day_offline, scored

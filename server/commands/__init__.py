@@ -1,0 +1,1 @@
+"""The commands of a hub, a file for each group of them. ``server.__main__`` puts them together."""
