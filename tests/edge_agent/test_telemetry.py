@@ -234,17 +234,19 @@ async def test_a_dead_receiver_is_a_trouble_and_its_traces_are_sent_once_it_is_b
             receiver.close()
 
 
-async def test_a_receiver_that_hangs_holds_up_no_commit(tmp_path: Path) -> None:
+async def test_a_receiver_that_hangs_holds_up_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.telemetry._TIMEOUT_S", 90.0)  # one request outlasts this run on any machine
     with shop(tmp_path) as made, socket.create_server(("127.0.0.1", 0)) as silent:
         watched = Watched(made.rig, f"http://127.0.0.1:{silent.getsockname()[1]}", every_s=0.01)
         work = asyncio.create_task(watched.telemetry.run())
         connection, _ = await asyncio.to_thread(silent.accept)  # it is sending now, and nobody answers
         began = time.monotonic()
         run = await made.begin()
-        assert made.outcome(run) == "done" and time.monotonic() - began < 4.5, "a request is given up after 5 s"
+        assert made.outcome(run) == "done" and time.monotonic() - began < 60
         assert watched.samples()["outrider_runs_closed_total"] == 2
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # its thread ends with an answer
         connection.close()
 
 
