@@ -12,7 +12,12 @@ from typing import Any
 from markupsafe import Markup, escape
 
 SECOND = 1_000_000
-_STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_DAY = 86_400
+# From so many seconds on, in units of so many, called so: nobody reads a thousand days.
+_STEPS = (
+    (730 * _DAY, 365 * _DAY, "years"), (60 * _DAY, 30 * _DAY, "months"),
+    (_DAY, _DAY, "d"), (3_600, 3_600, "h"), (60, 60, "min"), (1, 1, "s"),
+)  # fmt: skip
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -38,8 +43,8 @@ def span(us: int) -> str:
     if us < SECOND:
         return f"{us // 1000} ms" if us >= 1000 else f"{us} µs"
     whole = us // SECOND
-    for size, unit in _STEPS:
-        if whole >= size:
+    for least, size, unit in _STEPS:
+        if whole >= least:
             return f"{whole // size} {unit}"
     return "0 s"
 

@@ -21,11 +21,12 @@
   document.querySelectorAll("[data-needs-script]").forEach((element) => (element.hidden = false));
 
   // --- times: relative words follow the clock; exact ones are in the reader's own zone ---
-  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const day = 86400; // each: from so many seconds on, in units of so many, called so; as shared/formats.py has it
+  const units = [[730 * day, 365 * day, "years"], [60 * day, 30 * day, "months"], [day, day, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"]];
   const relative = (seconds) => {
     const size = Math.abs(seconds);
     if (size < 5) return "just now";
-    const [unit, name] = units.find(([unit]) => size >= unit);
+    const [, unit, name] = units.find(([least]) => size >= least);
     const span = `${Math.floor(size / unit)} ${name}`;
     return seconds < 0 ? `in ${span}` : `${span} ago`;
   };

@@ -25,7 +25,8 @@ def test_cents(cents: Any, text: str) -> None:
     [
         (0, "never"), (NOW, "just now"), (NOW - 4 * SECOND, "just now"), (NOW - 59 * SECOND, "59 s ago"),
         (NOW - 60 * SECOND, "1 min ago"), (NOW - 7_199 * SECOND, "1 h ago"), (NOW + 86_400 * SECOND, "in 1 d"),
-        (NOW + 13 * 86_400 * SECOND, "in 13 d"),
+        (NOW + 13 * 86_400 * SECOND, "in 13 d"), (NOW + 59 * 86_400 * SECOND, "in 59 d"),
+        (NOW + 60 * 86_400 * SECOND, "in 2 months"), (NOW + 1_094 * 86_400 * SECOND, "in 2 years"),
     ],
 )  # fmt: skip
 def test_relative(at: int, text: str) -> None:
