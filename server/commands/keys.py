@@ -88,11 +88,11 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Show what a file from the hub would have you sign, ask, and sign it."""
-    wanted = read_offer(_read(offer))
+    wanted = read_offer(read_file(offer))
     if files is not None:
         _check_workspace(wanted, files)
     if before is not None:
-        check_since(wanted, read_offer(_read(before)))
+        check_since(wanted, read_offer(read_file(before)))
     path = _path(key, folder)
     data = _private(path)
     secret = _secret(secret_stdin) if keyfile.sealed(data) else ""
@@ -132,7 +132,7 @@ def _path(name: str, folder: Path) -> Path:
 
 
 def _told(path: Path) -> dict[str, Any]:
-    data = _read(path)
+    data = read_file(path)
     name, public = keyfile.read_public(data, path.stem)
     text = vkey(name, public)
     return {"name": name, "key": text, "fingerprint": public.fingerprint, "sealed": keyfile.sealed(data)}
@@ -140,7 +140,7 @@ def _told(path: Path) -> dict[str, Any]:
 
 def _private(path: Path) -> bytes:
     """A key file's bytes, if they are for its owner alone. Raises ``Refused('key.exposed')``."""
-    data = _read(path)
+    data = read_file(path)
     if sys.platform != "win32" and path.stat().st_mode & 0o077:
         raise Refused(
             "key.exposed",
@@ -151,7 +151,8 @@ def _private(path: Path) -> bytes:
     return data
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file that somebody named. Raises ``BadInput('sign.file')``."""
     try:
         return path.read_bytes()
     except OSError as error:

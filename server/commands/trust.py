@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from server.commands.keys import read_file
 from server.options import Home, Json, config, show
 from shared.errors import BadInput
 from shared.keys import read_vkey
@@ -111,7 +112,7 @@ def offer_again(
 
 def take_signatures(files: Files, home: Home = None, as_json: Json = False) -> None:
     """Take signatures of a release that was proposed; with the last that is needed it is published."""
-    given = [msgspec.to_builtins(read_signature(_read(path))) for path in files]
+    given = [msgspec.to_builtins(read_signature(read_file(path))) for path in files]
     done = _do(home, "sign", signatures=given)
     what = f"{done['kind']} {done['number']}"
     show(as_json, done, f"{what} is in force" if done["state"] == "completed" else f"{what} waits{_wanted(done)}")
@@ -144,15 +145,6 @@ def _write(done: dict[str, Any], out: Path | None) -> None:
 def _wanted(done: dict[str, Any]) -> str:
     lists = ", ".join(f"{count} for the {role} list" for role, count in done["missing"].items())
     return f", wants {lists}" if lists else ""
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(
-            "sign.file", f"cannot read it: {error.strerror}", advice="check the name", where=str(path)
-        ) from error
 
 
 def _do(home: Path | None, act: str, **given: Any) -> dict[str, Any]:
