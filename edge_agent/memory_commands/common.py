@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_agent.config import Home, read_config
+from edge_agent.config import Home
+from edge_agent.options import home_of
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from edge_agent.memory import Memory
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="OUTRIDER_HOME", help="The agent's folder. [default: ~/.local/share/outrider/agent]"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The item, as `outrider memory list` shows it.")]
 ScopeOption = Annotated[str, typer.Option("--scope", help="device, person or team/NAME.")]
 FieldOption = Annotated[list[str] | None, typer.Option("--field", metavar="NAME=VALUE", help="May be repeated.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="May be repeated.")]
 
 
-def home_of(home: Path | None) -> Home:
-    kept = Home(read_config(os.environ, home=home).home)
+def made_home(home: Path | None) -> Home:
+    """The agent's folder, which is there from then on."""
+    kept = home_of(home)
     kept.make()
     return kept
 
@@ -41,7 +36,7 @@ def home_of(home: Path | None) -> Home:
 def opened(home: Path | None) -> Iterator[Memory]:
     from edge_agent.memory import Memory
 
-    store = Memory(home_of(home).memory)
+    store = Memory(made_home(home).memory)
     try:
         yield store
     finally:
@@ -50,10 +45,6 @@ def opened(home: Path | None) -> Iterator[Memory]:
 
 def now_us() -> int:
     return time.time_ns() // 1000
-
-
-def show_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def utc(at: int) -> str:

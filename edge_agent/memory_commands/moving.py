@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edge_agent.memory_commands.common import HomeOption, JsonOption, ScopeOption, count, now_us, opened, show_json
+from edge_agent.memory_commands.common import ScopeOption, count, now_us, opened
+from edge_agent.options import HomeOption, JsonOption, show_json
 from shared.errors import BadInput
 
 

@@ -7,17 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from edge_agent.memory_commands.common import (
-    HomeOption,
-    IdArgument,
-    JsonOption,
-    TagOption,
-    ago,
-    now_us,
-    opened,
-    show_json,
-    utc,
-)
+from edge_agent.memory_commands.common import IdArgument, TagOption, ago, now_us, opened, utc
+from edge_agent.options import HomeOption, JsonOption, show_json
 
 
 def list_(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from edge_agent.memory_commands.common import HomeOption, JsonOption, home_of, opened, show_json, utc
+from edge_agent.memory_commands.common import made_home, opened, utc
+from edge_agent.options import HomeOption, JsonOption, show_json
 
 if TYPE_CHECKING:
     from edge_agent.sessions import Sessions
@@ -24,7 +25,7 @@ def opened_sessions(home: Path | None) -> Iterator[Sessions]:
     from edge_agent.sessions import Sessions
     from edge_agent.upkeep import tokens
 
-    store = Sessions(home_of(home).sessions, count=tokens)
+    store = Sessions(made_home(home).sessions, count=tokens)
     try:
         yield store
     finally:

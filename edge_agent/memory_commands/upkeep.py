@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from edge_agent.memory_commands.common import (
-    HomeOption,
-    IdArgument,
-    JsonOption,
-    home_of,
-    now_us,
-    opened,
-    show_json,
-    utc,
-)
+from edge_agent.memory_commands.common import IdArgument, made_home, now_us, opened, utc
+from edge_agent.options import HomeOption, JsonOption, show_json
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +24,7 @@ def _rules(home: Path | None) -> MemoryRules:
     from edge_agent.link.updates import Updates
     from edge_agent.snapshots import open_fold
 
-    kept = home_of(home)
+    kept = made_home(home)
     log = LogReader(kept.log)
     try:
         release = open_fold(log).release

@@ -9,20 +9,18 @@ import typer
 
 from edge_agent.memory_commands.common import (
     FieldOption,
-    HomeOption,
     IdArgument,
-    JsonOption,
     ScopeOption,
     TagOption,
     count,
     now_us,
     opened,
     pairs,
-    show_json,
     text_of,
     until,
 )
 from edge_agent.memory_commands.sessions import opened_sessions
+from edge_agent.options import HomeOption, JsonOption, show_json
 from shared.errors import BadInput
 
 
